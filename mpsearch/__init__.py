@@ -1,0 +1,1 @@
+"""Find the best number format for each layer of a model, under budgets, with a proof."""

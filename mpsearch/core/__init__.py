@@ -1,0 +1,1 @@
+"""Plain frozen data that flows between the parts; NumPy only, no algorithm."""

@@ -1,0 +1,101 @@
+"""The layers of a model that can change their format, and how tensors flow between them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import final
+
+from mpsearch.errors import UnknownLayerError
+
+
+class Op(StrEnum):
+    """What a layer computes."""
+
+    LINEAR = "linear"
+    CONV = "conv"
+    EMBEDDING = "embedding"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One operator with a weight.
+
+    `name` is the path of its weight without `.weight`. Shapes are those of the example
+    inputs. `macs` counts multiply-accumulates of one forward pass over them, all `calls`
+    together. `inputs_from` says which tensor it reads: layers with the same value share it.
+    """
+
+    name: str
+    op: Op
+    weight_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    macs: int
+    inputs_from: str
+    calls: int = 1
+
+    @property
+    def parameters(self) -> int:
+        """Return how many numbers the weight holds."""
+        count = 1
+        for size in self.weight_shape:
+            count *= size
+        return count
+
+    @property
+    def signature(self) -> str:
+        """Return what makes two layers cost the same: operator and shapes."""
+        shapes = (self.weight_shape, self.input_shape, self.output_shape)
+        return f"{self.op}:" + ":".join("x".join(map(str, shape)) for shape in shapes)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LayerGraph:
+    """Layers in order of execution, and edges (producer, consumer) as indices into them.
+
+    An edge says that a tensor flows from producer to consumer through operators without a
+    weight. Layers in one tuple of `shared_weights` (indices) hold the same weight.
+    `other_parameters` counts numbers that belong to no layer (biases, norms).
+    `fingerprint` is a hash of structure and weights.
+    """
+
+    layers: tuple[Layer, ...]
+    edges: tuple[tuple[int, int], ...]
+    shared_weights: tuple[tuple[int, ...], ...] = ()
+    other_parameters: int = 0
+    fingerprint: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the layers' names in order of execution."""
+        return tuple(layer.name for layer in self.layers)
+
+    def index(self, name: str) -> int:
+        """Return the place of the layer called `name`.
+
+        Raises:
+            UnknownLayerError: No layer has this name.
+        """
+        if name not in self.names:
+            raise UnknownLayerError(
+                f"Layer {name!r} is not in the model. Expected one of {len(self.layers)} layers "
+                f"such as {', '.join(map(repr, self.names[:3]))}. `mpsearch measure` lists them."
+            )
+        return self.names.index(name)
+
+    def matching(self, pattern: str) -> tuple[str, ...]:
+        """Return the names that a shell-style pattern, or a plain name, matches.
+
+        Raises:
+            UnknownLayerError: The pattern matches nothing.
+        """
+        found = tuple(name for name in self.names if fnmatchcase(name, pattern))
+        if not found:
+            raise UnknownLayerError(
+                f"Pattern {pattern!r} matches no layer. Expected a name or a pattern such as "
+                f"{self.names[0]!r} or '*.{self.names[-1].rsplit('.', 1)[-1]}'. "
+                "`mpsearch measure` lists the names."
+            )
+        return found

@@ -1,0 +1,154 @@
+"""The optimisation problem: one choice per block, least loss, within every limit."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from mpsearch.errors import ProblemError
+
+# Sums up to here are exact in the floating arithmetic that every back end uses.
+EXACT_LIMIT = 2**53
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Choose one of F formats for each of D blocks: least summed loss within R limits.
+
+    `loss` (D, F) is finite where allowed. `cost` (R, D, F) holds whole numbers >= 0. A choice
+    spends `constant + sum of its costs + sum of its edge costs` and must stay within `limit`.
+    `edges` (E, 2) are (producer, consumer) blocks with `edge_cost` (R, E, F, F), indexed by
+    the producer's and the consumer's choice. Each row of `cuts` (C, D) is a complete choice
+    that is forbidden. `names` label the R budgets in messages.
+
+    Raises:
+        ProblemError: Shapes disagree, a number is not finite, negative or not whole, a block
+            has no allowed format, or sums reach beyond 2**53.
+
+    Example:
+        >>> problem = Problem(
+        ...     loss=np.array([[0.0, 1.0], [0.0, 3.0]]),
+        ...     cost=np.array([[[4, 1], [4, 1]]]),
+        ...     limit=np.array([5]),
+        ... )
+        >>> problem.spend(np.array([1, 0])).tolist()
+        [5]
+    """
+
+    loss: Float[ndarray, "D F"]
+    cost: Int[ndarray, "R D F"]
+    limit: Int[ndarray, " R"]
+    constant: Int[ndarray, " R"] | None = None
+    allowed: Bool[ndarray, "D F"] | None = None
+    edges: Int[ndarray, "E 2"] | None = None
+    edge_cost: Int[ndarray, "R E F F"] | None = None
+    cuts: Int[ndarray, "C D"] | None = None
+    names: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        _check_shapes(self)
+        _check_numbers(self)
+
+    @cached_property
+    def mask(self) -> Bool[ndarray, "D F"]:
+        """Return where a choice is allowed."""
+        if self.allowed is None:
+            return np.ones(self.loss.shape, dtype=bool)
+        return np.asarray(self.allowed)
+
+    @cached_property
+    def offset(self) -> Int[ndarray, " R"]:
+        """Return what is spent whatever is chosen."""
+        return np.zeros_like(self.limit) if self.constant is None else self.constant
+
+    def spend(self, choice: Int[ndarray, " D"]) -> Int[ndarray, " R"]:
+        """Return what a choice spends of each budget, exactly."""
+        rows = np.arange(len(choice))
+        total = self.offset + self.cost[:, rows, choice].sum(axis=1)
+        if self.edges is not None and self.edge_cost is not None:
+            producer, consumer = self.edges.T
+            each = self.edge_cost[:, np.arange(len(self.edges)), choice[producer], choice[consumer]]
+            total = total + each.sum(axis=1)
+        return total
+
+    def value(self, choice: Int[ndarray, " D"]) -> float:
+        """Return the summed loss of a choice."""
+        return float(self.loss[np.arange(len(choice)), choice].sum())
+
+    def fits(self, choice: Int[ndarray, " D"]) -> bool:
+        """Return whether a choice is allowed, within every limit, and not cut off."""
+        if not bool(self.mask[np.arange(len(choice)), choice].all()):
+            return False
+        if self.cuts is not None and bool((self.cuts == choice).all(axis=1).any()):
+            return False
+        return bool((self.spend(choice) <= self.limit).all())
+
+
+def _check_shapes(problem: Problem) -> None:
+    if problem.loss.ndim != len(("block", "format")) or problem.loss.size == 0:
+        raise ProblemError(
+            f"Problem.loss has shape {problem.loss.shape}. Expected (blocks, formats), at least "
+            "one of each. Pass one row per block."
+        )
+    blocks, formats = problem.loss.shape
+    budgets = len(problem.limit)
+    edges = 0 if problem.edges is None else len(problem.edges)
+    expected = {
+        "cost": (budgets, blocks, formats),
+        "constant": (budgets,),
+        "allowed": (blocks, formats),
+        "edges": (edges, 2),
+        "edge_cost": (budgets, edges, formats, formats),
+    }
+    for name, shape in expected.items():
+        array = getattr(problem, name)
+        if array is not None and array.shape != shape:
+            raise ProblemError(
+                f"Problem.{name} has shape {array.shape}. Expected {shape} for {blocks} blocks, "
+                f"{formats} formats and {budgets} budgets. Pass arrays of matching shapes."
+            )
+    if (problem.edges is None) != (problem.edge_cost is None):
+        raise ProblemError(
+            "Problem has only one of edges and edge_cost. Expected both or neither. "
+            "Pass an edge_cost of shape (budgets, edges, formats, formats)."
+        )
+    if problem.names and len(problem.names) != budgets:
+        raise ProblemError(
+            f"Problem.names has {len(problem.names)} names for {budgets} budgets. "
+            "Expected one each. Pass one name per budget, or none."
+        )
+
+
+def _check_numbers(problem: Problem) -> None:
+    mask = problem.mask
+    if not bool(mask.any(axis=1).all()):
+        block = int(np.flatnonzero(~mask.any(axis=1))[0])
+        raise ProblemError(
+            f"Block {block} has no allowed format. Expected at least one. "
+            "Allow one, or drop the block from the problem."
+        )
+    if not bool(np.isfinite(problem.loss[mask]).all()):
+        raise ProblemError(
+            "Problem.loss holds NaN or infinity at an allowed choice. Expected finite numbers. "
+            "Forbid the choice with `allowed`, or measure it again."
+        )
+    total = float(np.abs(problem.offset).max(initial=0))
+    for name, array in (("cost", problem.cost), ("edge_cost", problem.edge_cost)):
+        if array is None or array.size == 0:
+            continue
+        if int(array.min()) < 0:
+            raise ProblemError(
+                f"Problem.{name} holds {int(array.min())}. Expected whole numbers >= 0. "
+                "Shift each block by its minimum and keep the shift in `constant`."
+            )
+        # A float sum cannot wrap around, and its rounding is far below the factor at stake.
+        total += float(array.astype(float).max(axis=tuple(range(2, array.ndim))).sum(axis=1).max())
+    if total >= EXACT_LIMIT:
+        raise ProblemError(
+            f"Costs can sum to {total:.3g}, beyond 2**53, where sums stop being exact. "
+            "Expected less. Use a coarser unit."
+        )

@@ -1,0 +1,112 @@
+"""What was measured: how much each format hurts, and what each format costs, layer by layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from mpsearch.core.hardware import Device, Support
+from mpsearch.core.provenance import Provenance
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SensitivityTable:
+    """Loss of giving one of L layers one of F formats, all others kept at full precision.
+
+    `loss` is per sample in `unit`, lower is better, summable over layers; NaN where a pair
+    was not measured. `stderr` is its standard error. `constant` is the loss of the base
+    precision itself, before any layer is quantised.
+    """
+
+    layers: tuple[str, ...]
+    formats: tuple[str, ...]
+    loss: Float[ndarray, "L F"]
+    stderr: Float[ndarray, "L F"]
+    metric: str
+    unit: str
+    base: str = "fp32"
+    constant: float = 0.0
+    samples: int = 0
+    provenance: Provenance = field(default_factory=Provenance)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How summed table entries became predicted time: `offset` + `slope` x sum.
+
+    `relative_error` is the standard deviation of (predicted - measured) / measured over
+    plans that the fit has not seen; `repeatability` the same for a plan timed twice.
+    """
+
+    offset: float = 0.0
+    slope: float = 1.0
+    relative_error: float = 0.0
+    repeatability: float = 0.0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MeasuredPlan:
+    """A whole plan that was built and measured while profiling."""
+
+    assignment: Mapping[str, str]
+    base: str
+    placement: str
+    amount: Mapping[str, float]
+    role: str = ""  # "reference", "random", "candidate"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CostTable:
+    """What one of L layers spends in one of F formats, under one base and placement.
+
+    `amount[resource]` holds whole numbers, as differences to nothing or to the base: a plan
+    spends `constant + sum of its entries + sum of its edge entries`. They may be negative.
+    `edges` are (producer, consumer) indices into layers, `edge_amount[resource]` is indexed
+    by edge, producer's format, consumer's format. A resource without edge costs is absent.
+    """
+
+    layers: tuple[str, ...]
+    formats: tuple[str, ...]
+    base: str
+    placement: str
+    amount: Mapping[str, Int[ndarray, "L F"]]
+    constant: Mapping[str, int]
+    support: tuple[tuple[Support, ...], ...]
+    edges: tuple[tuple[int, int], ...] = ()
+    edge_amount: Mapping[str, Int[ndarray, "E F F"]] = field(default_factory=dict)
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    measured: tuple[MeasuredPlan, ...] = ()
+    device: Device
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def spend(self, assignment: Mapping[str, str]) -> dict[str, int]:
+        """Return what a complete assignment spends of each resource.
+
+        Raises:
+            KeyError: A layer of the table is missing in the assignment, or a format in the table.
+        """
+        column = {name: place for place, name in enumerate(self.formats)}
+        choice = np.array([column[assignment[layer]] for layer in self.layers])
+        rows = np.arange(len(self.layers))
+        total = {
+            resource: int(amount[rows, choice].sum()) + int(self.constant.get(resource, 0))
+            for resource, amount in self.amount.items()
+        }
+        if self.edges:
+            producer, consumer = np.array(self.edges).T
+            for resource, amount in self.edge_amount.items():
+                each = amount[np.arange(len(self.edges)), choice[producer], choice[consumer]]
+                total[resource] += int(each.sum())
+        return total
+
+    @property
+    def allowed(self) -> Bool[ndarray, "L F"]:
+        """Return where a kernel or at least storage exists."""
+        return np.array([[kind is not Support.NONE for kind in row] for row in self.support])

@@ -1,0 +1,78 @@
+"""Every error that mpsearch raises on purpose.
+
+A message states the fact with its values, what was expected, and the next step. The class
+says who has to act, and `exit_code` is what the command line ends with.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class MpsearchError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(MpsearchError):
+    """The request cannot be right: the user changes it and tries again."""
+
+    exit_code = 2
+
+
+class ModelError(UsageError):
+    """The model cannot be read, exported or quantised."""
+
+
+class DataError(UsageError):
+    """Calibration, validation or test data do not fit the model or the task."""
+
+
+class BudgetError(UsageError):
+    """A budget is unknown, negative or has no unit."""
+
+
+class FormatError(UsageError):
+    """A format is unknown, or a layer cannot take it."""
+
+
+class UnknownLayerError(UsageError):
+    """A name or pattern matches no layer of the model."""
+
+
+class PlanError(UsageError):
+    """A plan cannot be read, is of a newer schema, or belongs to another model."""
+
+
+class ProblemError(UsageError):
+    """An optimisation problem is malformed."""
+
+
+class UnsupportedFeatureError(UsageError):
+    """The chosen solver or runtime lacks a feature that the request needs."""
+
+
+class MissingPackageError(UsageError):
+    """An optional package is not installed."""
+
+
+class InfeasibleBudgetError(MpsearchError):
+    """No plan keeps the budgets; `smallest` holds each budget's smallest reachable value."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, smallest: Mapping[str, float]) -> None:
+        super().__init__(message)
+        self.smallest = dict(smallest)
+
+
+class MeasurementError(MpsearchError):
+    """A measured number is not finite, or the machine cannot give the precision asked for."""
+
+
+class DeploymentError(MpsearchError):
+    """A plan does not compile, runs other kernels than planned, or gives other numbers."""
+
+
+class SolverError(MpsearchError):
+    """A solver crashed, or its answer contradicts our own check of it."""
