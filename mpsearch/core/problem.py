@@ -63,12 +63,14 @@ class Problem:
     @cached_property
     def offset(self) -> Int[ndarray, " R"]:
         """Return what is spent whatever is chosen."""
-        return np.zeros_like(self.limit) if self.constant is None else self.constant
+        if self.constant is None:
+            return np.zeros(len(self.limit), dtype=np.int64)
+        return np.asarray(self.constant)
 
     def spend(self, choice: Int[ndarray, " D"]) -> Int[ndarray, " R"]:
         """Return what a choice spends of each budget, exactly."""
         rows = np.arange(len(choice))
-        total = self.offset + self.cost[:, rows, choice].sum(axis=1)
+        total: Int[ndarray, " R"] = self.offset + self.cost[:, rows, choice].sum(axis=1)
         if self.edges is not None and self.edge_cost is not None:
             producer, consumer = self.edges.T
             each = self.edge_cost[:, np.arange(len(self.edges)), choice[producer], choice[consumer]]
