@@ -1,0 +1,1 @@
+"""Figures of the whole path: from a trained model to a plan measured on this machine."""
