@@ -70,6 +70,8 @@ class CostTable:
     spends `constant + sum of its entries + sum of its edge entries`. They may be negative.
     `edges` are (producer, consumer) indices into layers, `edge_amount[resource]` is indexed
     by edge, producer's format, consumer's format. A resource without edge costs is absent.
+    Layers in one tuple of `shared_weights` (indices) hold one weight, whose bytes and bits
+    count at the first of them.
     """
 
     layers: tuple[str, ...]
@@ -83,6 +85,7 @@ class CostTable:
     edge_amount: Mapping[str, Int[ndarray, "E F F"]] = field(default_factory=dict)
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     measured: tuple[MeasuredPlan, ...] = ()
+    shared_weights: tuple[tuple[int, ...], ...] = ()
     device: Device
     provenance: Provenance = field(default_factory=Provenance)
 
