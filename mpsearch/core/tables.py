@@ -18,8 +18,9 @@ class SensitivityTable:
     """Loss of giving one of L layers one of F formats, all others kept at full precision.
 
     `loss` is per sample in `unit`, lower is better, summable over layers; NaN where a pair
-    was not measured. `stderr` is its standard error. `constant` is the loss of the base
-    precision itself, before any layer is quantised.
+    was not measured. `stderr` is its standard error. `base_loss` is the loss of a base
+    precision itself, before any layer is quantised; fp32 loses nothing. One table serves
+    all bases.
     """
 
     layers: tuple[str, ...]
@@ -28,8 +29,7 @@ class SensitivityTable:
     stderr: Float[ndarray, "L F"]
     metric: str
     unit: str
-    base: str = "fp32"
-    constant: float = 0.0
+    base_loss: Mapping[str, float] = field(default_factory=dict)
     samples: int = 0
     provenance: Provenance = field(default_factory=Provenance)
 

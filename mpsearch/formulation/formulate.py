@@ -97,7 +97,7 @@ def formulate(
         problem=problem,
         blocks=tuple(tuple(cost.layers[layer] for layer in group) for group in groups),
         formats=cost.formats,
-        constant_loss=sensitivity.constant,
+        constant_loss=sensitivity.base_loss.get(cost.base, 0.0),
     )
 
 

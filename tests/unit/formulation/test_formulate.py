@@ -32,8 +32,7 @@ def tables(seed: int, *, layers: int = 4) -> tuple[SensitivityTable, CostTable]:
         stderr=np.zeros((layers, 3)),
         metric="output_error",
         unit="squared output",
-        base="bf16",
-        constant=0.25,
+        base_loss={"fp32": 0.0, "bf16": 0.25},
     )
     cost = CostTable(
         layers=names,
