@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -18,6 +19,17 @@ from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.errors import DataError, MpsearchError, PlanError
 
 _HEADER = "header"
+# What NumPy and zipfile raise at a damaged archive: seen by flipping each of its bytes.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _Table = TypeVar("_Table", SensitivityTable, CostTable)
 
 
@@ -121,7 +133,7 @@ def load_table(path: Path, kind: type[_Table]) -> _Table:
         return _build(kind, header=header, arrays=arrays)
     except MpsearchError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise DataError(
             f"Table {str(path)!r} cannot be read: {error}. Expected the .npz file of a "
             f"{kind.__name__}. Check the path, or measure again."
