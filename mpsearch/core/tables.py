@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from mpsearch.core.hardware import Device, Support
+from mpsearch.core.hardware import Device, Support, Workload
+from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.provenance import Provenance
 
 
@@ -20,7 +21,8 @@ class SensitivityTable:
     `loss` is per sample in `unit`, lower is better, summable over layers; NaN where a pair
     was not measured. `stderr` is its standard error. `base_loss` is the loss of a base
     precision itself, before any layer is quantised; fp32 loses nothing. One table serves
-    all bases.
+    all bases. `quantizers` are those of the layers' inputs that static formats were judged
+    with.
     """
 
     layers: tuple[str, ...]
@@ -31,6 +33,7 @@ class SensitivityTable:
     unit: str
     base_loss: Mapping[str, float] = field(default_factory=dict)
     samples: int = 0
+    quantizers: Mapping[str, ActivationQuantizer] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
 
 
@@ -71,7 +74,7 @@ class CostTable:
     `edges` are (producer, consumer) indices into layers, `edge_amount[resource]` is indexed
     by edge, producer's format, consumer's format. A resource without edge costs is absent.
     Layers in one tuple of `shared_weights` (indices) hold one weight, whose bytes and bits
-    count at the first of them.
+    count at the first of them. `settings` are the runtime's, under which all was measured.
     """
 
     layers: tuple[str, ...]
@@ -86,6 +89,8 @@ class CostTable:
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     measured: tuple[MeasuredPlan, ...] = ()
     shared_weights: tuple[tuple[int, ...], ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    workloads: tuple[Workload, ...] = ()
     device: Device
     provenance: Provenance = field(default_factory=Provenance)
 

@@ -1,0 +1,63 @@
+"""An assignment becomes a plan, with the forecast that the tables make of it."""
+
+from collections.abc import Mapping, Sequence
+
+from mpsearch.core.formats import format_named
+from mpsearch.core.plan import Budget, Plan
+from mpsearch.core.tables import CostTable, SensitivityTable
+
+
+def predicted_loss(
+    sensitivity: SensitivityTable, *, assignment: Mapping[str, str], base: str
+) -> float:
+    """Return the summed loss of an assignment, that of its base included.
+
+    A layer in the base adds nothing; shared weights add once per layer.
+    """
+    rows = {name: place for place, name in enumerate(sensitivity.layers)}
+    columns = {name: place for place, name in enumerate(sensitivity.formats)}
+    return sensitivity.base_loss.get(base, 0.0) + sum(
+        float(sensitivity.loss[rows[layer], columns[name]])
+        for layer, name in assignment.items()
+        if name != base
+    )
+
+
+def plan_of(
+    sensitivity: SensitivityTable,
+    cost: CostTable,
+    *,
+    assignment: Mapping[str, str],
+    budgets: Sequence[Budget],
+    origin: str,
+    bound: float | None = None,
+    gap: float | None = None,
+) -> Plan:
+    """Return the plan of an assignment under the base, placement and settings of `cost`."""
+    loss = predicted_loss(sensitivity, assignment=assignment, base=cost.base)
+    spend = {name: float(value) for name, value in cost.spend(assignment).items()}
+    return Plan(
+        assignment=assignment,
+        base=cost.base,
+        placement=cost.placement,
+        runtime=cost.device.runtime,
+        settings=cost.settings,
+        workloads=cost.workloads,
+        quantizers={
+            layer: sensitivity.quantizers[layer]
+            for layer, name in assignment.items()
+            if _needs_quantizer(name)
+        },
+        budgets=tuple(budgets),
+        forecast={"loss": loss, **spend},
+        bound=bound,
+        gap=gap,
+        origin=origin,
+        model=sensitivity.provenance.model,
+        provenance=cost.provenance,
+    )
+
+
+def _needs_quantizer(name: str) -> bool:
+    activation = format_named(name).activation
+    return activation is not None and activation.kind == "integer" and not activation.dynamic
