@@ -13,6 +13,12 @@ from mpsearch.errors import ProblemError
 # Sums up to here are exact in the floating arithmetic that every back end uses.
 EXACT_LIMIT = 2**53
 
+_WORDS: dict[type, str] = {
+    np.floating: "floating numbers",
+    np.integer: "whole numbers",
+    np.bool_: "booleans",
+}
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,7 @@ class Problem:
     names: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check_shapes(self)
         _check_numbers(self)
 
@@ -90,6 +97,24 @@ class Problem:
         return bool((self.spend(choice) <= self.limit).all())
 
 
+def _check_types(problem: Problem) -> None:
+    kinds = {
+        "loss": np.floating,
+        "allowed": np.bool_,
+        **dict.fromkeys(("cost", "limit", "constant", "edges", "edge_cost", "cuts"), np.integer),
+    }
+    for name, kind in kinds.items():
+        value: object = getattr(problem, name)
+        if value is None and name not in {"loss", "cost", "limit"}:
+            continue
+        if not (isinstance(value, ndarray) and np.issubdtype(value.dtype, kind)):
+            found = value.dtype if isinstance(value, ndarray) else type(value).__name__
+            raise ProblemError(
+                f"Problem.{name} is of type {found}. Expected a NumPy array of {_WORDS[kind]}. "
+                "Convert it; a cost that is no whole number needs a finer unit first."
+            )
+
+
 def _check_shapes(problem: Problem) -> None:
     if problem.loss.ndim != len(("block", "format")) or problem.loss.size == 0:
         raise ProblemError(
@@ -97,14 +122,16 @@ def _check_shapes(problem: Problem) -> None:
             "one of each. Pass one row per block."
         )
     blocks, formats = problem.loss.shape
-    budgets = len(problem.limit)
-    edges = 0 if problem.edges is None else len(problem.edges)
+    budgets = problem.limit.size
+    edges = 0 if problem.edges is None else len(np.atleast_1d(problem.edges))
     expected = {
         "cost": (budgets, blocks, formats),
         "constant": (budgets,),
         "allowed": (blocks, formats),
         "edges": (edges, 2),
         "edge_cost": (budgets, edges, formats, formats),
+        "cuts": (0 if problem.cuts is None else len(np.atleast_1d(problem.cuts)), blocks),
+        "limit": (budgets,),
     }
     for name, shape in expected.items():
         array = getattr(problem, name)
@@ -118,11 +145,20 @@ def _check_shapes(problem: Problem) -> None:
             "Problem has only one of edges and edge_cost. Expected both or neither. "
             "Pass an edge_cost of shape (budgets, edges, formats, formats)."
         )
+    if problem.edges is not None and not _are_blocks(problem.edges, blocks=blocks):
+        raise ProblemError(
+            f"Problem.edges names blocks {problem.edges.min()} to {problem.edges.max()}. "
+            f"Expected 0 to {blocks - 1}. Pass pairs (producer, consumer) of rows of `loss`."
+        )
     if problem.names and len(problem.names) != budgets:
         raise ProblemError(
             f"Problem.names has {len(problem.names)} names for {budgets} budgets. "
             "Expected one each. Pass one name per budget, or none."
         )
+
+
+def _are_blocks(edges: Int[ndarray, "E 2"], *, blocks: int) -> bool:
+    return bool(((edges >= 0) & (edges < blocks)).all())
 
 
 def _check_numbers(problem: Problem) -> None:
