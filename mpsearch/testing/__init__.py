@@ -1,0 +1,1 @@
+"""Law suites that whoever adds a metric, format, runtime, solver or exporter inherits."""
