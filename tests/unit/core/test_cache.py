@@ -90,6 +90,11 @@ def test_equal_hashes_mean_equal_parts(left: list[str], right: list[str]) -> Non
     assert (content_hash(*left) == content_hash(*right)) == (left == right)
 
 
+def test_a_hash_sees_where_one_part_ends() -> None:
+    assert content_hash(b"a", b"b") != content_hash(b"abb")
+    assert content_hash(b"a", b"b") != content_hash(b"ab", b"")
+
+
 def test_a_hash_sees_type_shape_and_order() -> None:
     ones = np.ones(4, dtype=np.float32)
     hashes = {
