@@ -1,15 +1,13 @@
 """A bar: one measured figure beside the target it has to reach."""
 
 import json
-import os
 import platform
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
-from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeAlias, final
+
+from mpsearch.core.machine import installed_versions, this_processor
 
 Statistic: TypeAlias = Literal["mean", "max", "min"]
 _STATISTICS: Mapping[Statistic, Callable[[Sequence[float]], float]] = {
@@ -18,8 +16,6 @@ _STATISTICS: Mapping[Statistic, Callable[[Sequence[float]], float]] = {
     "min": min,
 }
 
-# Instructions that decide how fast a low-precision kernel can be.
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
 _PACKAGES = ("mpsearch", "numpy", "scipy", "highspy", "pulp", "torch", "onnx", "openvino")
 
 
@@ -107,26 +103,9 @@ def to_line(bar: Bar, *, command: str) -> str:
 
 def machine() -> dict[str, object]:
     """Return what about this machine decides speed: processor, cores we may use, instructions."""
-    name, flags = _processor()
-    return {
-        "cpu": name,
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "flags": [flag for flag in _FLAGS if flag in flags],
-        "system": platform.platform(),
-    }
+    return {**asdict(this_processor()), "system": platform.platform()}
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that take part and are installed."""
-    installed = {item.metadata["Name"].lower(): item.version for item in metadata.distributions()}
-    found = {name: installed[name] for name in _PACKAGES if name in installed}
-    return {"python": platform.python_version(), **found}
-
-
-def _processor() -> tuple[str, frozenset[str]]:
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return platform.processor() or platform.machine(), frozenset()
-    rows = [line.partition(":") for line in path.read_text().splitlines()]
-    facts = {key.strip(): value.strip() for key, _, value in reversed(rows)}
-    return facts.get("model name", platform.machine()), frozenset(facts.get("flags", "").split())
+    return installed_versions(_PACKAGES)

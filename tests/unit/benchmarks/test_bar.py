@@ -46,7 +46,7 @@ def test_a_line_is_one_json_object_with_machine_versions_and_command() -> None:
     assert read["passed"] is True
     assert read["extra"] == {"plans": 12}
     assert read["command"] == "python -m benchmarks path"
-    assert set(read["machine"]) == {"cpu", "cores", "flags", "system"}
+    assert set(read["machine"]) == {"name", "cores", "flags", "system"}
     assert "numpy" in read["versions"]
 
 
