@@ -1,0 +1,196 @@
+"""From a torch module to its graph, with every layer found, counted and named."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from mpsearch.core.cache import content_hash
+from mpsearch.core.graph import Layer, LayerGraph, Op
+from mpsearch.errors import DataError
+from mpsearch.tracing.layers import (
+    FoundLayer,
+    find_edges,
+    find_layers,
+    input_source,
+    tensor_aliases,
+    tied_weights,
+)
+from mpsearch.tracing.operators import argument
+from mpsearch.tracing.program import call_of, export_program
+from mpsearch.tracing.traced_model import TracedModel, tensor_at
+
+
+def trace_model(
+    model: nn.Module, example: Mapping[str, Tensor] | Sequence[Tensor], *, root: str = ""
+) -> TracedModel:
+    """Turn a module into a graph of ATen operators, in eval mode, and find its layers.
+
+    Batch (first size of every input) and length (second size of integer inputs) stay
+    dynamic where the model allows it. Layers are Linear, Conv1d, Conv2d and Embedding, as
+    modules or functions, and matrix products with a parameter. The model keeps its mode and
+    its parameters, which the result shares. `root` is cut off the layers' names.
+
+    Args:
+        model: Any module that `torch.export` can read.
+        example: Its inputs: a mapping by name, or a sequence by position.
+        root: A prefix of paths that a wrapper adds, such as "model.".
+
+    Raises:
+        ModelError: It cannot be exported, has no layers, or weights that are not finite.
+        DataError: The example does not fit the model.
+
+    Example:
+        >>> traced = trace_model(nn.Sequential(nn.Linear(4, 3)), [torch.zeros(2, 4)])
+        >>> [(layer.name, layer.macs) for layer in traced.graph.layers]
+        [('0', 24)]
+    """
+    call = call_of(model, example)
+    program = export_program(model, call)
+    module = program.module(check_guards=False)
+    if not isinstance(module, fx.GraphModule):  # torch says so; its annotation does not
+        raise TypeError(type(module))
+    layers = find_layers(module, aliases=tensor_aliases(model), root=root)
+    tensors = dict(zip(call.names, call.tensors, strict=True))
+    graph = _layer_graph(module, layers, inputs=call.tensors)
+    return TracedModel(
+        module=module,
+        graph=graph,
+        nodes={layer.name: tuple(node.name for node in layer.nodes) for layer in layers},
+        weights={layer.name: layer.weight for layer in layers},
+        input_names=call.names,
+        output_names=_output_names(program),
+        example=tensors,
+        program=program,
+    )
+
+
+def _layer_graph(
+    module: fx.GraphModule, found: Sequence[FoundLayer], *, inputs: Sequence[Tensor]
+) -> LayerGraph:
+    shapes = _ShapeRecorder(module)
+    with torch.no_grad():
+        try:
+            shapes.run(*inputs)
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise DataError(
+                f"The traced model does not run on its example: {error}. Expected inputs within "
+                "the ranges of the model, such as token numbers below the vocabulary. Change them."
+            ) from error
+    layers = tuple(_layer(module, layer, shapes=shapes.found) for layer in found)
+    own = {id(tensor_at(module, layer.weight)) for layer in found}
+    others = [each.numel() for each in module.parameters() if id(each) not in own]
+    return LayerGraph(
+        layers=layers,
+        edges=find_edges(module, found),
+        shared_weights=tied_weights(found),
+        other_parameters=sum(others),
+        fingerprint=_fingerprint(module),
+    )
+
+
+class _ShapeRecorder(fx.Interpreter):
+    """Runs the example once and keeps the shape of every tensor."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.found: dict[str, tuple[int, ...]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - the value of any node
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            self.found[n.name] = tuple(value.shape)
+        return value
+
+
+def _layer(
+    module: fx.GraphModule, found: FoundLayer, *, shapes: Mapping[str, tuple[int, ...]]
+) -> Layer:
+    node = found.nodes[0]
+    source = argument(node, found.operator.input)
+    weight = tuple(tensor_at(module, found.weight).shape)
+    if found.operator.is_transposed:
+        weight = weight[::-1]
+    macs = sum(
+        layer_macs(found.operator.op, weight=weight, output=shapes[each.name])
+        for each in found.nodes
+    )
+    return Layer(
+        name=found.name,
+        op=found.operator.op,
+        weight_shape=weight,
+        input_shape=() if source is None else shapes[source.name],
+        output_shape=shapes[node.name],
+        macs=macs,
+        inputs_from=input_source(found),
+        calls=len(found.nodes),
+    )
+
+
+def layer_macs(op: Op, *, weight: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """Return the multiply-accumulates of one call: output numbers x inputs of each.
+
+    A weight is (outputs, inputs, ...); looking up an embedding multiplies nothing.
+
+    Example:
+        >>> layer_macs(Op.CONV, weight=(8, 3, 3, 3), output=(1, 8, 10, 10))
+        21600
+    """
+    if op is Op.EMBEDDING:
+        return 0
+    count = 1
+    for size in (*output, *weight[1:]):
+        count *= size
+    return count
+
+
+def _fingerprint(module: fx.GraphModule) -> str:
+    """Hash operators, wiring and every tensor that the graph reads."""
+    structure = [
+        (node.op, str(node.target), str(node.args), str(node.kwargs)) for node in module.graph.nodes
+    ]
+    read = sorted({str(node.target) for node in module.graph.nodes if node.op == "get_attr"})
+    parts: list[object] = [structure]
+    for path in read:
+        found = _attribute(module, path)
+        if isinstance(found, Tensor):
+            plain = found.detach().cpu().contiguous()
+            parts += [path, str(plain.dtype), list(plain.shape)]
+            parts.append(plain.reshape(-1).view(torch.uint8).numpy())
+        else:
+            parts += [path, str(found)]
+    return content_hash(*parts)
+
+
+def _attribute(module: fx.GraphModule, path: str) -> object:
+    found: object = module
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _output_names(program: ExportedProgram) -> tuple[str, ...]:
+    """Return `logits` for a field of that name, else `output`, with numbers where several."""
+    spec = program.call_spec.out_spec
+    count = len(program.graph_signature.user_outputs)
+    if spec is None:
+        return tuple(f"output_{place}" for place in range(count))
+    tree = pytree.tree_unflatten([None] * spec.num_leaves, spec)
+    paths = [path for path, _ in pytree.tree_flatten_with_path(tree, is_leaf=_is_none)[0]]
+    names = ["_".join(_part(key) for key in path) or "output" for path in paths]
+    return tuple(f"output_{name}" if name[0].isdigit() else name for name in names)
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _part(key: object) -> str:
+    """Return the text of a step into a tree: a key, a place or a field."""
+    for field in ("key", "idx", "name"):
+        if hasattr(key, field):
+            return str(getattr(key, field))
+    return str(key)

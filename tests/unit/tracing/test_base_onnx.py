@@ -1,0 +1,68 @@
+"""The base file computes what the model computes, and every layer is marked in it."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from mpsearch.errors import ModelError
+from mpsearch.testing import networks
+from mpsearch.tracing import TracedModel, base_onnx, trace_model
+from mpsearch.tracing.base_onnx import LAYER_KEY
+
+
+def _marks(model: onnx.ModelProto) -> list[tuple[str, str]]:
+    return [
+        (each.value, node.op_type)
+        for node in model.graph.node
+        for each in node.metadata_props
+        if each.key == LAYER_KEY
+    ]
+
+
+@pytest.mark.parametrize(
+    "network", [networks.forms, networks.convolutions, networks.transformer, networks.wrapped]
+)
+def test_every_call_of_a_layer_is_marked_and_the_numbers_agree(
+    network: networks.Network,
+) -> None:
+    model, example = network()
+    traced = trace_model(model, example)
+    file = base_onnx(traced)
+    onnx.checker.check_model(file)
+    marks = _marks(file)
+    for layer in traced.graph.layers:
+        assert [name for name, _ in marks].count(layer.name) == layer.calls
+        kinds = {"embedding": {"Gather"}, "conv": {"Conv"}, "linear": {"MatMul", "Gemm"}}
+        assert {kind for name, kind in marks if name == layer.name} <= kinds[layer.op]
+    _assert_equal_numbers(file, traced)
+
+
+def _assert_equal_numbers(file: onnx.ModelProto, traced: TracedModel) -> None:
+    session = onnxruntime.InferenceSession(file.SerializeToString())
+    # More samples than in the example: the batch is free in the file too.
+    batch = {name: torch.cat([value, value]) for name, value in traced.example.items()}
+    found = session.run(
+        list(traced.output_names), {name: value.numpy() for name, value in batch.items()}
+    )
+    with torch.no_grad():
+        wanted = torch.fx.Interpreter(traced.module).run(
+            *batch.values(), enable_io_processing=False
+        )
+    for ours, theirs in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-5, rtol=1e-4)
+
+
+def test_batch_norm_is_folded_and_the_mark_survives() -> None:
+    model, example = networks.convolutions()
+    file = base_onnx(trace_model(model, example))
+    assert "BatchNormalization" not in {node.op_type for node in file.graph.node}
+
+
+def test_a_graph_without_program_is_refused() -> None:
+    model, example = networks.wrapped()
+    traced = trace_model(model, example)
+    bare = TracedModel(**{**vars(traced), "program": None})
+    with pytest.raises(ModelError, match="not traced from a torch module"):
+        base_onnx(bare)
