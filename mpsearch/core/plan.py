@@ -44,7 +44,8 @@ class Plan:
     """The format of each layer with its base, placement, settings, forecast and proof.
 
     `assignment` names real formats; layers in a base precision carry the base's name.
-    `forecast` maps quantities (`loss`, `latency_ns`, `weight_bytes`) to predicted values.
+    `forecast` maps quantities (`loss`, `latency_ns`, `weight_bytes`) to predicted values,
+    `tolerance` to how far off a measurement may be before the promise counts as broken.
     """
 
     assignment: Mapping[str, str]
@@ -56,6 +57,7 @@ class Plan:
     quantizers: Mapping[str, ActivationQuantizer] = field(default_factory=dict)
     budgets: tuple[Budget, ...] = ()
     forecast: Mapping[str, float] = field(default_factory=dict)
+    tolerance: Mapping[str, float] = field(default_factory=dict)
     bound: float | None = None
     gap: float | None = None
     origin: str = ""

@@ -9,9 +9,10 @@ from mpsearch.formulation.budgets import (
 )
 from mpsearch.formulation.explain import infeasible_error
 from mpsearch.formulation.formulate import Formulation, formulate
-from mpsearch.formulation.planning import plan_of, predicted_loss
+from mpsearch.formulation.planning import Z_95, plan_of, predicted_loss
 
 __all__ = [
+    "Z_95",
     "Formulation",
     "ParsedBudget",
     "Yardsticks",
