@@ -1,0 +1,27 @@
+"""What goes in and what counts as good: data readers, outputs, divergence and quality."""
+
+from mpsearch.tasks.callable_task import CallableTask
+from mpsearch.tasks.causal_lm import CausalLm
+from mpsearch.tasks.classification import Classification
+from mpsearch.tasks.dataset import Batch, Dataset
+from mpsearch.tasks.embedding import Embedding
+from mpsearch.tasks.guess import guess_task
+from mpsearch.tasks.readers import check_fits, read_data
+from mpsearch.tasks.task import AbstractTask
+
+TASKS: dict[str, AbstractTask] = {
+    "embedding": Embedding(),
+    "classification": Classification(),
+    "causal_lm": CausalLm(),
+}
+
+__all__ = [
+    "TASKS",
+    "AbstractTask",
+    "Batch",
+    "CallableTask",
+    "Dataset",
+    "check_fits",
+    "guess_task",
+    "read_data",
+]
