@@ -1,0 +1,1 @@
+"""What a plan costs: bytes and operations counted, latency measured and predicted."""
