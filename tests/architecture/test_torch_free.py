@@ -16,7 +16,7 @@ LIGHT = [
     "mpsearch.solvers",
     "mpsearch.workflow",
     "mpsearch.workflow.solve",
-    "mpsearch.cli",
+    "mpsearch.cli.app",
     "mpsearch.__main__",
 ]
 # These may read ONNX files and run them, but never through torch.

@@ -1,0 +1,71 @@
+"""`mpsearch doctor`: what this machine can do, and what is missing."""
+
+from importlib.util import find_spec
+from typing import Final
+
+from rich.text import Text
+
+from mpsearch.cli.options import CacheFolder, Json
+from mpsearch.cli.session import session
+from mpsearch.cli.shown import stacked, table_of
+from mpsearch.cli.words import size
+from mpsearch.core.cache import Cache, default_cache_folder
+from mpsearch.core.machine import installed_versions, this_processor
+
+# Import name, name on the package index, what it is for, the extra that installs it.
+_PACKAGES: Final = (
+    ("torch", "torch", "measuring a model", "search"),
+    ("onnx", "onnx", "writing a plan's model", "search"),
+    ("onnxscript", "onnxscript", "reading a model's operators", "search"),
+    ("openvino", "openvino", "running and timing plans", "search"),
+    ("safetensors", "safetensors", "reading model folders", "search"),
+    ("transformers", "transformers", "reading model folders", "search"),
+    ("tokenizers", "tokenizers", "reading text", "search"),
+    ("ml_dtypes", "ml_dtypes", "narrow number formats", "search"),
+    ("jinja2", "jinja2", "writing reports", "search"),
+    ("numba", "numba", "faster solvers", "fast"),
+)
+_PLANNING: Final = ("mpsearch", "numpy", "scipy", "highspy", "pulp")
+
+
+def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
+    """Show what this machine can do and what is missing."""
+    with session(as_json=as_json) as run:
+        store = Cache(folder=folder or default_cache_folder())
+        processor = this_processor()
+        missing = [
+            {"package": name, "for": purpose, "install": f"pip install 'mpsearch[{extra}]'"}
+            for module, name, purpose, extra in _PACKAGES
+            if find_spec(module) is None
+        ]
+        versions = installed_versions([*_PLANNING, *(name for _, name, _, _ in _PACKAGES)])
+        runtimes = {"openvino": find_spec("openvino") is not None, "simulation": True}
+        held = {kind: count for kind, (_, count) in store.sizes().items()}
+        run.answer(
+            {
+                "processor": processor,
+                "versions": versions,
+                "runtimes": runtimes,
+                "cache": {"folder": store.folder, "bytes": held},
+                "missing": missing,
+            },
+            shown=stacked(
+                table_of(
+                    "machine",
+                    "",
+                    rows=[
+                        ("processor", processor.name),
+                        ("cores", processor.cores),
+                        ("instructions", " ".join(processor.flags) or "unknown"),
+                        ("runtimes", " ".join(name for name, found in runtimes.items() if found)),
+                        ("cache", f"{store.folder}, {size(float(sum(held.values())))}"),
+                    ],
+                ),
+                table_of("package", "version", rows=list(versions.items())),
+                table_of(
+                    "missing", "for", "install", rows=[tuple(item.values()) for item in missing]
+                )
+                if missing
+                else Text("Nothing is missing."),
+            ),
+        )

@@ -1,0 +1,87 @@
+"""`mpsearch measure`: tables of sensitivity and cost, to be solved for any budget later."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpsearch.cli.options import (
+    CacheFolder,
+    Calibration,
+    Formats,
+    Json,
+    Model,
+    ModelFrom,
+    Runtime,
+    Seed,
+    Task,
+    Threads,
+    WorkloadText,
+    read_model,
+    read_workload,
+)
+from mpsearch.cli.session import session
+from mpsearch.cli.shown import files_lines, stacked, table_of
+
+
+def measure(
+    *,
+    model: Model = None,
+    model_from: ModelFrom = None,
+    calibration: Calibration,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")],
+    task: Task = "auto",
+    formats: Formats = None,
+    runtime: Runtime = "openvino",
+    workload: WorkloadText = None,
+    threads: Threads = 1,
+    seed: Seed = 0,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what each format costs and hurts, once.
+
+    Writes one sensitivity table and the cost tables, from which `solve` and `frontier` answer
+    for any budget without the model.
+    """
+    with session(as_json=as_json, resumes=True) as run:
+        workloads = read_workload(workload)
+        source = read_model(model, model_from)
+        from mpsearch.workflow.measure import measure as measured_on
+
+        measured = measured_on(
+            source,
+            calibration,
+            task=task,
+            formats=formats,
+            runtime=runtime,
+            workloads=workloads,
+            threads=threads,
+            seed=seed,
+            cache=cache,
+            progress=run.progress,
+        )
+        measured.save(output)
+        files = {path.stem: path for path in sorted(output.glob("*.npz"))}
+        table = measured.sensitivity
+        run.answer(
+            {
+                "layers": table.layers,
+                "formats": table.formats,
+                "loss": table.loss,
+                "stderr": table.stderr,
+                "unit": table.unit,
+                "files": files,
+            },
+            shown=stacked(
+                table_of(
+                    f"loss ({table.unit})",
+                    *table.formats,
+                    rows=[
+                        (layer, *(f"{value:.3g}" for value in row))
+                        for layer, row in zip(table.layers, table.loss, strict=True)
+                    ],
+                ),
+                files_lines(files),
+            ),
+        )

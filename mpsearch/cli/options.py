@@ -1,0 +1,193 @@
+"""Options that several commands share, and how their texts are read."""
+
+import importlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from mpsearch.errors import BudgetError, DataError, FormatError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Write the answer as JSON; stdout holds nothing else.")
+]
+Model: TypeAlias = Annotated[
+    Path | None, typer.Option("--model", help="Hugging Face folder with safetensors weights.")
+]
+ModelFrom: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--model-from",
+        metavar="PACKAGE.MODULE:CALLABLE",
+        help="Instead of a folder: a callable of yours that returns the torch module.",
+    ),
+]
+Calibration: TypeAlias = Annotated[
+    Path, typer.Option("--calibration", help="Samples to measure on: .npz or .jsonl.")
+]
+Validation: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--validation", help="Samples to choose on. [default: the last 30 % of calibration]"
+    ),
+]
+Test: TypeAlias = Annotated[
+    Path | None, typer.Option("--test", help="Samples to report on, used for nothing else.")
+]
+Task: TypeAlias = Annotated[
+    str, typer.Option("--task", help="auto, embedding, classification or causal_lm.")
+]
+Budgets: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--budget",
+        metavar="NAME=LIMIT",
+        help="Such as weight_bytes=18%, latency='115% of fastest', latency=4ms. Repeatable.",
+    ),
+]
+Formats: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--format", help="A format to choose from. Repeatable. [default: all that run]"),
+]
+Fixed: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--fix", metavar="LAYER=FORMAT", help="Pin a layer or pattern. Repeatable."),
+]
+Runtime: TypeAlias = Annotated[str, typer.Option("--runtime", help="openvino or simulation.")]
+WorkloadText: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--workload",
+        metavar="NAME:INPUT=SHAPE,...",
+        help="Shapes to time, such as b1:batch=1,length=32 or b1:ids=1x32,mask=1x32.",
+    ),
+]
+Threads: TypeAlias = Annotated[
+    int, typer.Option("--threads", min=1, help="Threads of deployment and of measuring.")
+]
+Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="Where randomness starts.")]
+CacheFolder: TypeAlias = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of measured values. [default: the user's]")
+]
+Solver: TypeAlias = Annotated[
+    str, typer.Option("--solver", help="auto, highs, pulp or exhaustive.")
+]
+
+PlanFile: TypeAlias = Annotated[Path, typer.Argument(help="plan.json of a search or solve.")]
+
+_WORKLOAD = re.compile(r"(?P<name>[^:=,]+):(?P<sizes>.+)")
+_SHAPE = re.compile(r"[1-9]\d*(x[1-9]\d*)*")
+
+
+def read_budgets(texts: Sequence[str]) -> dict[str, str]:
+    """Return {budget: limit} of texts such as 'latency=4ms'.
+
+    Raises:
+        BudgetError: One has no `=`, or a budget is given twice.
+
+    Example:
+        >>> read_budgets(["weight_bytes=18%", "latency=115% of fastest"])
+        {'weight_bytes': '18%', 'latency': '115% of fastest'}
+    """
+    return _pairs(texts, option="--budget", example="weight_bytes=18%", kind=BudgetError)
+
+
+def read_fixed(texts: Sequence[str] | None) -> dict[str, str] | None:
+    """Return {layer or pattern: format} of texts such as 'encoder.*=w8'; None where there are none.
+
+    Raises:
+        FormatError: One has no `=`, or a layer is given twice.
+    """
+    if not texts:
+        return None
+    return _pairs(texts, option="--fix", example="'encoder.*=w8'", kind=FormatError)
+
+
+def read_workload(text: str | None) -> dict[str, dict[str, int | tuple[int, ...]]] | None:
+    """Return {name: {input or dimension: shape or size}} of one workload.
+
+    Raises:
+        DataError: The text is malformed.
+
+    Example:
+        >>> read_workload("b1:batch=1,length=32"), read_workload("b1:ids=1x32")
+        ({'b1': {'batch': 1, 'length': 32}}, {'b1': {'ids': (1, 32)}})
+    """
+    if text is None:
+        return None
+    match = _WORKLOAD.fullmatch(text)
+    parts = [part.partition("=") for part in (match["sizes"].split(",") if match else ())]
+    if match is None or not all(key and _SHAPE.fullmatch(shape) for key, _, shape in parts):
+        raise DataError(
+            f"Workload {text!r} cannot be read. Expected NAME:INPUT=SHAPE,... such as "
+            "b1:batch=1,length=32 or b1:ids=1x32. Write sizes as whole numbers joined by x."
+        )
+    return {match["name"]: {key: _sizes(shape) for key, _, shape in parts}}
+
+
+def read_model(folder: Path | None, reference: str | None) -> "Path | nn.Module":
+    """Return the folder, or the module that the user's own callable makes.
+
+    Raises:
+        UsageError: Neither or both are given.
+        ModelError: The callable cannot be found, or returns no torch module.
+    """
+    if (folder is None) == (reference is None):
+        raise UsageError(
+            f"{'No model is' if folder is None else 'Two models are'} given. Expected one of "
+            "--model FOLDER and --model-from PACKAGE.MODULE:CALLABLE. Give exactly one."
+        )
+    if folder is not None:
+        return folder
+    return _called(str(reference))
+
+
+def _called(reference: str) -> "nn.Module":
+    from torch import nn
+
+    module_name, _, name = reference.partition(":")
+    # As `python -m` does: the user's own modules stand in the current folder.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"Model {reference!r} cannot be found: {error}. Expected PACKAGE.MODULE:CALLABLE. "
+            "Check both names, and that Python can import the module from here."
+        ) from error
+    finally:
+        sys.path.pop(0)
+    model = make() if callable(make) and not isinstance(make, nn.Module) else make
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"{reference!r} gave a {type(model).__name__}. Expected a torch.nn.Module. "
+            "Return the model from the callable."
+        )
+    return model
+
+
+def _pairs(
+    texts: Sequence[str], *, option: str, example: str, kind: type[UsageError]
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = (part.strip() for part in text.partition("="))
+        if not (name and separator and value) or name in found:
+            fact = "is given twice" if name in found else "cannot be read"
+            raise kind(
+                f"{option} {text!r} {fact}. Expected one {option} {example} per name. "
+                "Write the name, an equals sign and the value."
+            )
+        found[name] = value
+    return found
+
+
+def _sizes(shape: str) -> int | tuple[int, ...]:
+    sizes = tuple(int(size) for size in shape.split("x"))
+    return sizes[0] if len(sizes) == 1 else sizes

@@ -1,0 +1,99 @@
+"""`mpsearch search`: from a model and budgets to a plan that was measured to keep them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpsearch.cli.options import (
+    Budgets,
+    CacheFolder,
+    Calibration,
+    Fixed,
+    Formats,
+    Json,
+    Model,
+    ModelFrom,
+    Runtime,
+    Seed,
+    Solver,
+    Task,
+    Test,
+    Threads,
+    Validation,
+    WorkloadText,
+    read_budgets,
+    read_fixed,
+    read_model,
+    read_workload,
+)
+from mpsearch.cli.session import session
+from mpsearch.cli.shown import files_lines, notes_lines, plan_lines, stacked, verification_table
+
+
+def search(
+    *,
+    model: Model = None,
+    model_from: ModelFrom = None,
+    calibration: Calibration,
+    budgets: Budgets,
+    output: Annotated[
+        Path, typer.Option("--output", help="Folder for plan, model, report and tables.")
+    ],
+    validation: Validation = None,
+    test: Test = None,
+    task: Task = "auto",
+    formats: Formats = None,
+    fixed: Fixed = None,
+    runtime: Runtime = "openvino",
+    workload: WorkloadText = None,
+    threads: Threads = 1,
+    seed: Seed = 0,
+    solver: Solver = "auto",
+    cache: CacheFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Find the best plan under budgets and prove it here.
+
+    Measures, solves, builds the candidates, times them head to head, and returns the best one
+    that was measured to keep the budgets, with a report.
+    """
+    with session(as_json=as_json, resumes=True) as run:
+        limits, pins, workloads = read_budgets(budgets), read_fixed(fixed), read_workload(workload)
+        source = read_model(model, model_from)
+        from mpsearch.workflow.search import search as searched
+
+        result = searched(
+            source,
+            calibration,
+            budgets=limits,
+            task=task,
+            validation=validation,
+            test=test,
+            formats=formats,
+            fixed=pins,
+            runtime=runtime,
+            workloads=workloads,
+            threads=threads,
+            seed=seed,
+            cache=cache,
+            progress=run.progress,
+            solver=solver,
+        )
+        result.save(output)
+        files = {path.name: path for path in sorted(output.iterdir()) if path.is_file()}
+        run.answer(
+            {
+                "plan": result.plan,
+                "verification": result.verification,
+                "phases": result.phases,
+                "notes": result.notes,
+                "files": files,
+            },
+            shown=stacked(
+                plan_lines(result.plan),
+                verification_table(result.verification),
+                notes_lines(result.notes),
+                files_lines(files),
+            ),
+        )
