@@ -1,0 +1,15 @@
+"""Bars of the solvers, one file per question."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from benchmarks.bar import Bar
+from benchmarks.solvers import proofs
+
+# Each takes `small` by keyword and yields its bars; add one line per file.
+_PARTS: tuple[Callable[..., Iterator[Bar]], ...] = (proofs.run,)
+
+
+def run(*, small: bool) -> Iterator[Bar]:
+    """Measure the bars of all files, one after the other."""
+    return chain.from_iterable(part(small=small) for part in _PARTS)

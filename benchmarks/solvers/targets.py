@@ -1,0 +1,17 @@
+"""What the solvers have to reach."""
+
+from benchmarks.bar import Target
+
+TARGETS: dict[str, Target] = {
+    "560 blocks, 1 budget: faster than HiGHS": Target(unit="x", at_least=20),
+    "560 blocks, 1 budget: faster than CBC": Target(unit="x", at_least=100),
+    "560 blocks, 2 budgets: median time to proof": Target(unit="s", at_most=0.3),
+    "560 blocks, 2 budgets: slowest transformer": Target(unit="s", at_most=1),
+    "5000 blocks, 3 budgets: median time to proof": Target(unit="s", at_most=5),
+    "45000 blocks, 16 formats: median time to proof": Target(unit="s", at_most=5),
+    "100000 blocks, 16 formats: median time to proof": Target(unit="s", at_most=5),
+    "100000 blocks, 16 formats: peak memory": Target(unit="MB", at_most=800),
+    "first call of a process": Target(unit="s", at_most=3),
+}
+# The gap that counts as a proof.
+GAP = 1e-6
