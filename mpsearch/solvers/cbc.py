@@ -14,10 +14,11 @@ from mpsearch.core.problem import Problem
 from mpsearch.errors import SolverError
 from mpsearch.solvers.abstract import AbstractSolver, Feature
 from mpsearch.solvers.dual import best_multipliers
+from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.linear_model import LinearModel, linear_model
 from mpsearch.solvers.proposal import Proposal
 
-# CBC keeps only answers better by `increment` (1e-5 by default), in an objective that spans 1000.
+# CBC keeps only answers better by `increment` (1e-5 by default), in an objective of about 1000.
 _OPTIONS = ("increment 1e-9", "primalTolerance 1e-9", "integerTolerance 1e-9")
 _BOUND_ROUNDING = 1e-6
 _STOPPED_BOUND = re.compile(r"Lower bound:\s+([-+.\deE]+)")
@@ -47,7 +48,8 @@ class Cbc(AbstractSolver):
         import pulp
 
         multipliers = best_multipliers(problem, deadline=deadline)
-        model = linear_model(problem)
+        expected, _ = lagrangian_bound(problem, multipliers)
+        model = linear_model(problem, expected_loss=expected)
         programme, columns = _programme(model)
         with tempfile.TemporaryDirectory(prefix="mpsearch-cbc-") as folder:
             log = Path(folder) / "cbc.log"
@@ -112,4 +114,4 @@ def _bound(model: LinearModel, *, text: str, objective: float) -> float:
         objective = float(found[1])
     elif "Result - Optimal solution found" not in text:
         return float("-inf")
-    return model.loss_of(objective - _BOUND_ROUNDING * min(1.0, abs(objective)))
+    return model.loss_of(objective - _BOUND_ROUNDING)

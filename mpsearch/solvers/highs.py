@@ -12,12 +12,13 @@ from mpsearch.core.problem import Problem
 from mpsearch.errors import SolverError
 from mpsearch.solvers.abstract import AbstractSolver, Feature
 from mpsearch.solvers.dual import best_multipliers
+from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.linear_model import LinearModel, linear_model
 from mpsearch.solvers.proposal import Proposal
 
 # What HiGHS calls feasible, in a model whose limits are 1: its strictest setting is 1e-10.
 _FEASIBILITY = 1e-9
-# A bound that HiGHS claims may be off by its own tolerance on the objective, which spans 1000.
+# A bound that HiGHS claims may be off by its own tolerance on the objective, about 1000.
 _BOUND_ROUNDING = 1e-6
 
 
@@ -37,7 +38,8 @@ class Highs(AbstractSolver):
 
     def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
         multipliers = best_multipliers(problem, deadline=deadline)
-        model = linear_model(problem)
+        expected, _ = lagrangian_bound(problem, multipliers)
+        model = linear_model(problem, expected_loss=expected)
         solver = loaded(model)
         # The objective starts at zero, so HiGHS' relative gap is ours; half of it is kept back
         # for rounding.
@@ -105,7 +107,7 @@ def _read(
         has_choice = False
     return Proposal(
         choice=model.choice_of(values) if has_choice else None,
-        bound=model.loss_of(bound - _BOUND_ROUNDING * min(1.0, abs(bound))),
+        bound=model.loss_of(bound - _BOUND_ROUNDING),
         multipliers=multipliers,
         was_stopped=status == highspy.HighsModelStatus.kTimeLimit,
     )

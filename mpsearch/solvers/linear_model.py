@@ -2,8 +2,8 @@
 
 One column in [0, 1] per allowed choice, and per pair of allowed choices along an edge that
 costs anything. Back ends test feasibility to about 1e-6 absolute and call objectives equal
-that differ by less, so each block's least loss and least cost are taken out, the loss left
-spans 1000, and every limit becomes 1.
+that differ by less, so each block's least loss and least cost are taken out, the loss that
+is expected to remain becomes 1000, and every limit becomes 1.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from scipy import sparse
 from mpsearch.core.problem import Problem
 
 # Absolute tolerances of back ends (1e-9 to 1e-6) are then far below a relative gap of 1e-6.
-_SPAN = 1000.0
+EXPECTED_OBJECTIVE = 1000.0
 
 
 @final
@@ -56,8 +56,8 @@ class LinearModel:
         return self.shift + objective / self.scale
 
 
-def linear_model(problem: Problem) -> LinearModel:
-    """Return the linear programme of a problem.
+def linear_model(problem: Problem, *, expected_loss: float | None = None) -> LinearModel:
+    """Return the linear programme of a problem whose best loss is about `expected_loss`.
 
     Example:
         >>> problem = Problem(
@@ -74,7 +74,10 @@ def linear_model(problem: Problem) -> LinearModel:
     greatest = np.zeros(len(problem.loss))
     np.maximum.at(greatest, block, excess)
     span = float(greatest.sum())
-    scale = _SPAN / span if span > 0 else 1.0
+    expected = span if expected_loss is None else expected_loss - float(least.sum())
+    # A loss that is expected to vanish says nothing about the size of the others.
+    expected = min(span, max(expected, 1e-6 * span))
+    scale = EXPECTED_OBJECTIVE / expected if span > 0 else 1.0
     pairs = _Pairs.of(problem, block=block, format_=format_)
     budget_rows, capacity, fits = _budget_rows(problem, block=block, format_=format_, pairs=pairs)
     one_each = _wide(
