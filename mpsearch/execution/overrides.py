@@ -1,0 +1,149 @@
+"""One layer in one format: what its nodes compute instead of the float operator."""
+
+from typing import Any, Final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mpsearch.core.formats import Format, Granularity
+from mpsearch.core.graph import Layer, Op
+from mpsearch.core.plan import ActivationQuantizer
+from mpsearch.errors import FormatError, MeasurementError
+from mpsearch.execution.dynamic import quantise_dynamically
+from mpsearch.execution.interpreter import Override
+from mpsearch.quant.fake_torch import (
+    fake_quantise_activation,
+    fake_quantise_weight,
+    round_to_bfloat16,
+)
+from mpsearch.tracing.operators import LayerOperator, layer_operator
+from mpsearch.tracing.traced_model import TracedModel
+
+_FULL_BITS: Final = 32
+
+
+def takes(layer: Layer, number: Format) -> bool:
+    """Return whether a layer can be written in a format at all.
+
+    Embeddings read whole numbers, so they take formats of weights only, with one scale per
+    row. Groups need a matrix whose input size they divide.
+    """
+    is_grouped = number.weight.granularity is Granularity.GROUP
+    if layer.op is Op.EMBEDDING:
+        return number.is_floating or (number.activation is None and not is_grouped)
+    if not is_grouped:
+        return True
+    size = number.weight.group_size
+    return layer.op is Op.LINEAR and size is not None and layer.weight_shape[1] % size == 0
+
+
+def layer_override(
+    traced: TracedModel,
+    layer: str,
+    *,
+    number: Format,
+    quantizer: ActivationQuantizer | None = None,
+    dynamic_group: int | None = None,
+) -> dict[str, Override]:
+    """Return, for each node that runs the layer, how to compute it in the format.
+
+    The weight is quantised once, at the first call. fp32 changes nothing and gives {}.
+
+    Args:
+        traced: The model.
+        layer: A layer's name.
+        number: The format; see `takes`.
+        quantizer: Of the layer's input, where the format has static integer activations.
+        dynamic_group: Inputs per scale where the runtime quantises the input of weight-only
+            linear layers on the fly (`dynamic_group_of`); None where it does not.
+
+    Raises:
+        FormatError: The layer cannot take the format.
+        MeasurementError: The format needs a quantiser and there is none.
+    """
+    found = traced.graph.layers[traced.graph.index(layer)]
+    if not takes(found, number):
+        raise FormatError(
+            f"Layer {layer!r} ({found.op}, weight {found.weight_shape}) cannot take the format "
+            f"{number.name!r}. Expected w8 or w4 for embeddings, and groups that divide the inputs "
+            "of a linear layer. Choose another format for it."
+        )
+    if number.weight.kind == "floating" and number.weight.bits == _FULL_BITS:
+        return {}
+    if _is_static(number) and quantizer is None:
+        raise MeasurementError(
+            f"Layer {layer!r} has no quantiser of its input, which format {number.name!r} needs. "
+            "Expected one from `execution.observe_ranges`. Observe its range first."
+        )
+    store = _Stored(traced, layer=found, number=number)
+    nodes = {node.name: node for node in traced.module.graph.nodes}
+    overrides: dict[str, Override] = {}
+    for name in traced.nodes[layer]:
+        operator = layer_operator(nodes[name])
+        assert operator is not None
+        overrides[name] = _override(
+            nodes[name].target,
+            operator=operator,
+            store=store,
+            quantizer=quantizer,
+            dynamic_group=dynamic_group,
+        )
+    return overrides
+
+
+class _Stored:
+    """The weight as the format holds it, in the orientation of the operator, made once."""
+
+    def __init__(self, traced: TracedModel, *, layer: Layer, number: Format) -> None:
+        self.number = number
+        self.layer = layer
+        self._traced = traced
+        self._made: dict[bool, Tensor] = {}
+
+    def weight(self, *, is_transposed: bool) -> Float[Tensor, "..."]:
+        if is_transposed not in self._made:
+            weight = self._traced.weight(self.layer.name)
+            turned = weight.t() if is_transposed else weight
+            stored = fake_quantise_weight(turned, self.number.weight, name=self.layer.name)
+            self._made[is_transposed] = stored.t() if is_transposed else stored
+        return self._made[is_transposed]
+
+    def input(
+        self, values: Tensor, *, quantizer: ActivationQuantizer | None, dynamic_group: int | None
+    ) -> Tensor:
+        if self.layer.op is Op.EMBEDDING:
+            return values
+        if self.number.is_floating:
+            return round_to_bfloat16(values)
+        if _is_static(self.number):
+            assert quantizer is not None
+            return fake_quantise_activation(values, quantizer)
+        if dynamic_group is not None and self.layer.op is Op.LINEAR:
+            return quantise_dynamically(values, dynamic_group)
+        return values
+
+
+def _override(
+    target: Any,  # noqa: ANN401 - an operator of torch
+    *,
+    operator: LayerOperator,
+    store: _Stored,
+    quantizer: ActivationQuantizer | None,
+    dynamic_group: int | None,
+) -> Override:
+    def compute(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - an operator's arguments
+        changed = list(args)
+        changed[operator.weight] = store.weight(is_transposed=operator.is_transposed)
+        changed[operator.input] = store.input(
+            args[operator.input], quantizer=quantizer, dynamic_group=dynamic_group
+        )
+        result = target(*changed, **kwargs)
+        assert isinstance(result, Tensor)
+        return result
+
+    return compute
+
+
+def _is_static(number: Format) -> bool:
+    activation = number.activation
+    return activation is not None and activation.kind == "integer" and not activation.dynamic

@@ -1,0 +1,106 @@
+"""Observes the inputs of layers and turns their ranges into quantisers."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, fx
+
+from mpsearch.core.cache import Cache, content_hash
+from mpsearch.core.graph import Op
+from mpsearch.core.plan import ActivationQuantizer
+from mpsearch.core.progress import Progress, tracked
+from mpsearch.errors import MeasurementError
+from mpsearch.execution.interpreter import evaluate, on_device_of
+from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD, RangeObserver, activation_quantizer
+from mpsearch.tasks.dataset import Dataset
+from mpsearch.tracing.operators import argument, layer_operator
+from mpsearch.tracing.traced_model import TracedModel
+
+_KIND: Final = "ranges"
+_REVISION: Final = 1  # raise it when the same data would give other ranges
+
+
+def observe_ranges(
+    traced: TracedModel,
+    data: Dataset,
+    *,
+    method: str = DEFAULT_RANGE_METHOD,
+    layers: Sequence[str] | None = None,
+    cache: Cache | None = None,
+    progress: Progress | None = None,
+) -> dict[str, ActivationQuantizer]:
+    """Run the data once at full precision; return a quantiser of each layer's input.
+
+    Embeddings read whole numbers and have none. A layer that runs several times has one
+    quantiser for all its inputs. Layers that read the same tensor get equal ones.
+
+    Args:
+        traced: The model.
+        data: Calibration data.
+        method: A key of `quant.ranges.RANGE_METHODS`.
+        layers: Only these; None means all.
+        cache: Where results are kept; None keeps nothing.
+        progress: Told after each batch.
+
+    Raises:
+        MeasurementError: An input is not finite; names the layer.
+    """
+    wanted = [
+        layer.name
+        for layer in traced.graph.layers
+        if layer.op is not Op.EMBEDDING and (layers is None or layer.name in layers)
+    ]
+    key = content_hash(_REVISION, traced.graph.fingerprint, data.fingerprint, method, wanted)
+    stored = None if cache is None else cache.get(_KIND, key)
+    if stored is not None:
+        return TypeAdapter(dict[str, ActivationQuantizer]).validate_python(stored)
+    observers = {layer: RangeObserver(method=method) for layer in wanted}
+    watched = _inputs_of(traced, observers)
+    for batch in tracked(data, "observe ranges", total=len(data), progress=progress):
+        _observe_(traced, batch, watched=watched)
+    found = {layer: activation_quantizer(observer) for layer, observer in observers.items()}
+    if cache is not None:
+        cache.put(
+            _KIND, key, value={name: dataclasses.asdict(each) for name, each in found.items()}
+        )
+    return found
+
+
+def _inputs_of(
+    traced: TracedModel, observers: Mapping[str, RangeObserver]
+) -> dict[str, list[tuple[str, RangeObserver]]]:
+    """Return, for each node that a layer reads, who watches it."""
+    nodes = {node.name: node for node in traced.module.graph.nodes}
+    watched: dict[str, list[tuple[str, RangeObserver]]] = {}
+    for layer, observer in observers.items():
+        for name in traced.nodes[layer]:
+            operator = layer_operator(nodes[name])
+            source = None if operator is None else argument(nodes[name], operator.input)
+            if source is not None:
+                watched.setdefault(source.name, []).append((layer, observer))
+    return watched
+
+
+def _observe_(
+    traced: TracedModel,
+    batch: Mapping[str, Tensor],
+    *,
+    watched: Mapping[str, Sequence[tuple[str, RangeObserver]]],
+) -> None:
+    samples = len(next(iter(batch.values())))
+
+    def look(node: fx.Node, value: Any) -> Any:  # noqa: ANN401 - any node's value
+        for layer, observer in watched.get(node.name, ()):
+            numbers: np.ndarray = value.detach().cpu().float().numpy()
+            try:
+                observer.observe_(numbers, samples=samples)
+            except MeasurementError as error:
+                raise MeasurementError(f"Input of layer {layer!r}: {error}") from error
+        return value
+
+    with torch.no_grad():
+        evaluate(traced, on_device_of(traced, batch), after=look)
