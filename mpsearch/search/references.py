@@ -1,0 +1,64 @@
+"""Reference plans: what a user could write down without a search, and must beat."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+from mpsearch.core.formats import format_named
+from mpsearch.core.graph import LayerGraph, Op
+from mpsearch.core.hardware import Support
+
+
+def reference_assignments(
+    graph: LayerGraph,
+    *,
+    base: str,
+    formats: Sequence[str],
+    support: Mapping[str, Mapping[str, Support]],
+) -> tuple[dict[str, str], ...]:
+    """Return the assignment of every (format for Linear and Conv, format for embeddings).
+
+    A layer that cannot take its format stays in the base.
+
+    A format counts for a kind of layer where at least one of them supports it; combinations
+    that come to the same assignment are named once.
+
+    Args:
+        graph: The layers.
+        base: The base precision that all other operators run in.
+        formats: Formats on offer, the base among them or not.
+        support: How the runtime treats each layer name in each format.
+    """
+    embeddings = [layer.name for layer in graph.layers if layer.op is Op.EMBEDDING]
+    others = [layer.name for layer in graph.layers if layer.op is not Op.EMBEDDING]
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for main, small in product(
+        _usable(others, base=base, formats=formats, support=support),
+        _usable(embeddings, base=base, formats=formats, support=support),
+    ):
+        wanted = dict.fromkeys(others, main) | dict.fromkeys(embeddings, small)
+        assignment = {
+            name: wanted[name] if _takes(support, layer=name, format_=wanted[name]) else base
+            for name in graph.names
+        }
+        found.setdefault(tuple(assignment.values()), assignment)
+    return tuple(found.values())
+
+
+def _usable(
+    layers: Sequence[str],
+    *,
+    base: str,
+    formats: Sequence[str],
+    support: Mapping[str, Mapping[str, Support]],
+) -> tuple[str, ...]:
+    usable = [
+        name
+        for name in formats
+        if not format_named(name).is_floating
+        and any(_takes(support, layer=layer, format_=name) for layer in layers)
+    ]
+    return (base, *usable)
+
+
+def _takes(support: Mapping[str, Mapping[str, Support]], *, layer: str, format_: str) -> bool:
+    return support[layer].get(format_, Support.NONE) is not Support.NONE

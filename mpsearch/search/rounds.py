@@ -1,0 +1,193 @@
+"""Rounds of proposing and measuring, until a plan was measured to keep the budgets."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from mpsearch.core.hardware import Resource
+from mpsearch.core.plan import Budget, Plan
+from mpsearch.core.progress import Progress
+from mpsearch.core.tables import MeasuredPlan
+from mpsearch.errors import InfeasibleBudgetError
+from mpsearch.formulation import (
+    ParsedBudget,
+    Yardsticks,
+    plan_of,
+    resolve_budgets,
+    resource_of,
+)
+from mpsearch.search.candidates import SearchSpace, identity, propose
+from mpsearch.verification.contest import Contest, Entry
+
+_ROUNDS: Final = 4
+# A reference whose earlier timing missed the limit by less than this may keep it head to head.
+_REFERENCE_ROOM: Final = 1.05
+# That many of the fastest references run along, as yardsticks of relative budgets.
+_YARDSTICKS: Final = 2
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A measured plan with the limits of its contest, in which relative budgets are ratios."""
+
+    entry: Entry
+    budgets: tuple[Budget, ...]
+    is_reference: bool
+
+    @property
+    def keeps(self) -> bool:
+        """Return whether every budget was measured to be kept."""
+        amount = self.entry.amount
+        return not self.entry.broken and all(
+            amount[resource_of(budget)] <= budget.limit for budget in self.budgets
+        )
+
+    @property
+    def loss(self) -> float:
+        """Return the measured validation loss; infinite for a plan that did not build."""
+        return float("inf") if self.entry.quality is None else self.entry.quality.loss
+
+
+def search_rounds(
+    space: SearchSpace,
+    *,
+    contest: Contest,
+    parsed: tuple[ParsedBudget, ...],
+    yardsticks: Yardsticks,
+    progress: Progress | None = None,
+) -> tuple[Judged, ...]:
+    """Return everything measured, the winner first.
+
+    The winner has the least validation loss among the plans that were measured to keep all
+    budgets; of equal ones the faster. Candidates and references take part in the same
+    contest. Where none keeps them, latency limits are tightened by as much as the
+    forecast was off, plans that did not build are forbidden, and a new round begins.
+
+    Raises:
+        InfeasibleBudgetError: The tables hold no plan, or none kept the budgets when measured.
+    """
+    budgets = resolve_budgets(parsed, yardsticks=yardsticks)
+    rivals = _references(space, budgets=budgets)
+    seen: list[Judged] = []
+    factor = 1.0
+    for _ in range(_ROUNDS):
+        broken = [judged.entry.plan for judged in seen if judged.entry.broken]
+        plans = propose(space, budgets=budgets, forbidden=broken, latency_factor=factor)
+        known = {identity(judged.entry.plan) for judged in seen}
+        new = [plan for plan in plans if identity(plan) not in known]
+        if not new and seen:
+            break
+        field = _distinct([*new, *(rivals if not seen else rivals[:_YARDSTICKS])])
+        entries = contest.hold(field, progress=progress)
+        seen += _judged(entries, rivals=rivals, parsed=parsed, yardsticks=yardsticks)
+        if any(judged.keeps for judged in seen):
+            return tuple(sorted(seen, key=_order))
+        factor *= _correction(seen)
+    raise _none_kept(seen, budgets=budgets)
+
+
+def _references(space: SearchSpace, *, budgets: Sequence[Budget]) -> list[Plan]:
+    """Return the fastest references, then those that may keep the budgets."""
+    measured = [
+        (plan.amount, plan_of(space.sensitivity, cost, assignment=plan.assignment,
+                              budgets=budgets, origin=_name(plan)))
+        for cost in space.costs
+        for plan in cost.measured
+        if plan.role == "reference"
+    ]  # fmt: skip
+    fastest = sorted(measured, key=lambda item: item[0].get(Resource.LATENCY_NS, 0.0))
+    likely = [
+        plan
+        for amount, plan in fastest
+        if all(
+            {**plan.forecast, **amount}[resource_of(budget)]
+            <= budget.limit * _room(resource_of(budget))
+            for budget in budgets
+        )
+    ]
+    return _distinct([*(plan for _, plan in fastest[:_YARDSTICKS]), *likely])
+
+
+def _name(plan: MeasuredPlan) -> str:
+    counts = Counter(plan.assignment.values())
+    formats = ", ".join(f"{name} for {count} layers" for name, count in counts.most_common())
+    return f"reference: {formats}, base {plan.base}"
+
+
+def _room(resource: Resource) -> float:
+    return _REFERENCE_ROOM if resource is Resource.LATENCY_NS else 1.0
+
+
+def _distinct(plans: Sequence[Plan]) -> list[Plan]:
+    return list({identity(plan): plan for plan in reversed(plans)}.values())[::-1]
+
+
+def _judged(
+    entries: Sequence[Entry],
+    *,
+    rivals: Sequence[Plan],
+    parsed: tuple[ParsedBudget, ...],
+    yardsticks: Yardsticks,
+) -> list[Judged]:
+    references = {identity(plan) for plan in rivals}
+    times = [
+        entry.latency.median_ns
+        for entry in entries
+        if entry.latency is not None and identity(entry.plan) in references
+    ]
+    fastest = {str(Resource.LATENCY_NS): min(times)} if times else yardsticks.fastest
+    limits = resolve_budgets(
+        parsed,
+        yardsticks=Yardsticks(
+            full_precision=yardsticks.full_precision, fastest=fastest, weights=yardsticks.weights
+        ),
+    )
+    return [
+        Judged(entry=entry, budgets=limits, is_reference=identity(entry.plan) in references)
+        for entry in entries
+    ]
+
+
+def _order(judged: Judged) -> tuple[bool, float, float]:
+    latency = judged.entry.amount.get(Resource.LATENCY_NS, 0.0)
+    return not judged.keeps, judged.loss, latency
+
+
+def _correction(seen: Sequence[Judged]) -> float:
+    """Return by what the latency limit shrinks, so that the least excess would have fitted."""
+    ratios = [
+        judged.entry.amount[Resource.LATENCY_NS] / budget.limit
+        for judged in seen
+        if judged.entry.latency is not None and not judged.is_reference
+        for budget in judged.budgets
+        if resource_of(budget) is Resource.LATENCY_NS
+    ]
+    excess = min((ratio for ratio in ratios if ratio > 1.0), default=1.02)
+    return 1.0 / max(excess, 1.01)
+
+
+def _none_kept(seen: Sequence[Judged], *, budgets: Sequence[Budget]) -> InfeasibleBudgetError:
+    built = [judged for judged in seen if not judged.entry.broken]
+    reasons = [judged.entry.broken for judged in seen if judged.entry.broken]
+    if not built:
+        return InfeasibleBudgetError(
+            f"None of {len(seen)} plans could be built; the first failed with: {reasons[0]} "
+            "Expected a plan that builds. Fix that layer in another format.",
+            smallest={},
+        )
+    smallest = {
+        budget.name: min(judged.entry.amount[resource_of(budget)] for judged in built)
+        for budget in budgets
+    }
+    reached = ", ".join(
+        f"{name} {value:,.0f} {budget.unit}, limit {budget.limit:,.0f}"
+        for (name, value), budget in zip(smallest.items(), budgets, strict=True)
+    )
+    return InfeasibleBudgetError(
+        f"None of {len(built)} plans that were built kept every budget when measured (the "
+        f"smallest measured, each alone: {reached}). Expected the forecast to hold. "
+        "Raise a budget by some percent, or try again on a quieter machine.",
+        smallest=smallest,
+    )

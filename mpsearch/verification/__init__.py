@@ -1,0 +1,1 @@
+"""What a plan promised beside what was measured of it."""

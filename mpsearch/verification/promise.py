@@ -1,0 +1,114 @@
+"""The rows of the proof: each quantity as promised, as measured, and whether it held."""
+
+import math
+from collections.abc import Mapping
+
+from mpsearch.core.hardware import Resource
+from mpsearch.core.plan import Budget, Plan
+from mpsearch.core.verification import Verification
+from mpsearch.formulation import Z_95, resource_of
+from mpsearch.verification.contest import Latency
+from mpsearch.verification.quality import Quality
+
+
+def latency_row(plan: Plan, *, latency: Latency, device: str) -> Verification:
+    """Compare the latency; the plan's own tolerance and the noise of this contest count."""
+    predicted = plan.forecast[Resource.LATENCY_NS]
+    noise = Z_95 * latency.repeatability * predicted
+    tolerance = math.hypot(plan.tolerance[Resource.LATENCY_NS], noise)
+    measured, spread = latency.median_ns, Z_95 * latency.stderr_ns
+    limit = limit_of(plan.budgets, "latency")
+    within = abs(measured - predicted) <= tolerance
+    return Verification(
+        quantity="latency",
+        unit="ns",
+        predicted=predicted,
+        measured=measured,
+        interval=(measured - spread, measured + spread),
+        tolerance=tolerance,
+        limit=limit,
+        passed=within and (limit is None or measured <= limit),
+        device=device,
+        note="median of one inference, timed head to head",
+    )
+
+
+def bytes_row(plan: Plan, *, measured: int, limit: float | None, device: str) -> Verification:
+    """Compare the bytes of the file's initialisers, which are forecast exactly."""
+    predicted = plan.forecast[Resource.WEIGHT_BYTES]
+    return Verification(
+        quantity="weight_bytes",
+        unit="B",
+        predicted=predicted,
+        measured=float(measured),
+        tolerance=0.0,
+        limit=limit,
+        passed=predicted == measured and (limit is None or measured <= limit),
+        device=device,
+    )
+
+
+def exact_row(plan: Plan, *, budget: Budget, device: str) -> Verification:
+    """State what a plan spends of a resource that is counted from shapes and formats."""
+    amount = plan.forecast[resource_of(budget)]
+    return Verification(
+        quantity=budget.name,
+        unit=budget.unit,
+        predicted=amount,
+        measured=amount,
+        tolerance=0.0,
+        limit=budget.limit,
+        passed=amount <= budget.limit,
+        device=device,
+        note="counted from shapes and formats",
+    )
+
+
+def loss_row(plan: Plan, *, quality: Quality, device: str, part: str) -> Verification:
+    """Compare the squared output error with the sum that the tables promised."""
+    predicted = plan.forecast["loss"]
+    tolerance = Z_95 * quality.stderr + plan.tolerance["loss"]
+    return Verification(
+        quantity=f"loss on {part}",
+        unit="squared output error",
+        predicted=predicted,
+        measured=quality.loss,
+        interval=quality.interval,
+        tolerance=tolerance,
+        passed=abs(quality.loss - predicted) <= tolerance,
+        device=device,
+        note=f"{quality.samples} samples that the search has not used",
+    )
+
+
+def reported_rows(quality: Quality, *, device: str, part: str) -> tuple[Verification, ...]:
+    """List the task's own measures; nothing was promised about them."""
+    measures: Mapping[str, float] = {**quality.fidelity, **quality.labelled}
+    return tuple(
+        Verification(
+            quantity=f"{name} on {part}",
+            unit="share" if 0 <= value <= 1 else "",
+            measured=value,
+            device=device,
+            note="labelled" if name in quality.labelled else "label-free",
+        )
+        for name, value in measures.items()
+    )
+
+
+def agreement_row(agreement: float, *, tolerance: float, device: str) -> Verification:
+    """State how far the runtime's numbers are from the simulation at deployment's shapes."""
+    return Verification(
+        quantity="runtime against simulation",
+        unit="relative difference",
+        predicted=0.0,
+        measured=agreement,
+        tolerance=tolerance,
+        passed=agreement <= tolerance,
+        device=device,
+    )
+
+
+def limit_of(budgets: tuple[Budget, ...], name: str) -> float | None:
+    """Return the limit of the budget called `name`, or None where there is none."""
+    return next((budget.limit for budget in budgets if budget.name == name), None)

@@ -1,0 +1,75 @@
+"""The proof of one plan: every promise beside its measurement, and test data looked at once."""
+
+from collections.abc import Sequence
+
+from mpsearch.core.plan import Plan
+from mpsearch.core.verification import Verification
+from mpsearch.tasks import AbstractTask, Dataset
+from mpsearch.tracing import TracedModel
+from mpsearch.verification.contest import Entry
+from mpsearch.verification.deployment import AGREEMENT_LIMIT
+from mpsearch.verification.promise import (
+    agreement_row,
+    bytes_row,
+    exact_row,
+    latency_row,
+    limit_of,
+    loss_row,
+    reported_rows,
+)
+from mpsearch.verification.quality import measure_quality, reference_outputs
+
+
+def prove(
+    entry: Entry,
+    *,
+    plan: Plan,
+    traced: TracedModel,
+    task: AbstractTask,
+    device: str,
+    test: Dataset | None,
+) -> tuple[Verification, ...]:
+    """Return one row per quantity of a plan that was built and measured.
+
+    Args:
+        entry: The plan as it came out of the contest.
+        plan: The same plan, with its budgets as limits.
+        traced: The full-precision model.
+        task: What counts as quality.
+        device: Name of what it was measured on.
+        test: Data that no decision was based on; it is run once, here.
+    """
+    rows: list[Verification] = []
+    deployment, latency, quality = entry.deployment, entry.latency, entry.quality
+    assert deployment is not None
+    assert quality is not None
+    if deployment.weight_bytes is not None:
+        limit = limit_of(plan.budgets, "weight_bytes")
+        measured = deployment.weight_bytes
+        rows.append(bytes_row(plan, measured=measured, limit=limit, device=device))
+    if latency is not None:
+        rows.append(latency_row(plan, latency=latency, device=device))
+    rows += _counted_rows(plan, known=[row.quantity for row in rows], device=device)
+    if deployment.agreement is not None:
+        rows.append(agreement_row(deployment.agreement, tolerance=AGREEMENT_LIMIT, device=device))
+    rows.append(loss_row(plan, quality=quality, device=device, part="validation data"))
+    rows += reported_rows(quality, device=device, part="validation data")
+    if test is not None:
+        final = measure_quality(
+            deployment.forward,
+            task=task,
+            data=test,
+            reference=reference_outputs(traced, task=task, data=test),
+        )
+        rows.append(loss_row(plan, quality=final, device=device, part="test data"))
+        rows += reported_rows(final, device=device, part="test data")
+    return tuple(rows)
+
+
+def _counted_rows(plan: Plan, *, known: Sequence[str], device: str) -> list[Verification]:
+    """List budgets on what is counted, not measured: their amount is exact."""
+    return [
+        exact_row(plan, budget=budget, device=device)
+        for budget in plan.budgets
+        if budget.name not in known
+    ]

@@ -1,0 +1,87 @@
+"""The quality of a deployed plan against the full-precision model, on data it has not seen."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from mpsearch.errors import MeasurementError
+from mpsearch.execution import run
+from mpsearch.formulation import Z_95
+from mpsearch.tasks import AbstractTask, Batch, Dataset
+from mpsearch.tracing import TracedModel
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Squared output error per sample with its standard error, and the task's own measures.
+
+    `fidelity` needs no labels; `labelled` is empty where the data has none.
+    """
+
+    loss: float
+    stderr: float
+    samples: int
+    fidelity: Mapping[str, float] = field(default_factory=dict)
+    labelled: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % confidence interval of the loss."""
+        return self.loss - Z_95 * self.stderr, self.loss + Z_95 * self.stderr
+
+
+def reference_outputs(
+    traced: TracedModel, *, task: AbstractTask, data: Dataset
+) -> tuple[Tensor, ...]:
+    """Return the full-precision outputs of each batch: what quality is measured against."""
+    with torch.no_grad():
+        return tuple(task.outputs(run(traced, batch), batch) for batch in data)
+
+
+def measure_quality(
+    forward: Callable[[Batch], Any],
+    *,
+    task: AbstractTask,
+    data: Dataset,
+    reference: Sequence[Tensor],
+) -> Quality:
+    """Run the plan over the data and compare each output with the full-precision one.
+
+    Args:
+        forward: The plan as deployed, from a batch to the model's raw output.
+        task: What counts as output and as quality.
+        data: Batches that the search has not used.
+        reference: `reference_outputs` of the same data.
+
+    Raises:
+        MeasurementError: An output is not finite.
+    """
+    batches = list(data)
+    with torch.no_grad():
+        outputs = [task.outputs(forward(batch), batch) for batch in batches]
+        errors = torch.cat(
+            [
+                task.squared_error(full, output, batch).double()
+                for full, output, batch in zip(reference, outputs, batches, strict=True)
+            ]
+        )
+        if not bool(torch.isfinite(errors).all()):
+            raise MeasurementError(
+                f"The plan's output is not finite for {int((~torch.isfinite(errors)).sum())} of "
+                f"{len(errors)} samples. Expected finite numbers. "
+                "Forbid the format that overflows with `fixed`."
+            )
+        return Quality(
+            loss=float(errors.mean()),
+            stderr=float(errors.std(correction=1) / math.sqrt(len(errors)))
+            if len(errors) > 1
+            else 0.0,
+            samples=len(errors),
+            fidelity=task.fidelity(reference, outputs, batches),
+            labelled=task.quality(outputs, batches),
+        )

@@ -1,0 +1,250 @@
+"""Measure once: how much each format hurts each layer, and what it costs on the device."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+from mpsearch.core.cache import content_hash
+from mpsearch.core.files import save_table
+from mpsearch.core.formats import BASES, format_named
+from mpsearch.core.graph import LayerGraph
+from mpsearch.core.hardware import Support
+from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.core.progress import Progress
+from mpsearch.core.tables import CostTable, SensitivityTable
+from mpsearch.cost import profile
+from mpsearch.errors import FormatError, UnsupportedFeatureError
+from mpsearch.execution import observe_ranges
+from mpsearch.runtimes import RUNTIMES, AbstractRuntime
+from mpsearch.search import reference_assignments
+from mpsearch.sensitivity import METRICS
+from mpsearch.tasks import AbstractTask
+from mpsearch.verification.deployment import simulate
+from mpsearch.verification.quality import measure_quality, reference_outputs
+from mpsearch.workflow.prepare import DataSource, ModelSource, Prepared, prepare
+from mpsearch.workflow.workloads import WorkloadRequest
+
+PLACEMENT: Final = "layer_inputs"
+_DEFAULT_FORMATS: Final = {
+    "openvino": ("w8a8", "w8", "w4g128", "w4"),
+    "simulation": ("w8", "w6", "w5", "w4", "w3", "w2"),
+}
+_METRIC: Final = "output_error"
+# Part of the cache key of a base's own loss; raise it when its computation changes.
+_BASE_LOSS_REVISION: Final = 1
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One sensitivity table, and one cost table per base and placement that was tried."""
+
+    sensitivity: SensitivityTable
+    costs: tuple[CostTable, ...]
+    graph: LayerGraph
+
+    def save(self, folder: Path) -> None:
+        """Write `sensitivity.npz` and `costs-<base>-<placement>.npz` into a folder."""
+        save_table(self.sensitivity, folder / "sensitivity.npz")
+        for cost in self.costs:
+            save_table(cost, folder / f"costs-{cost.base}-{cost.placement}.npz")
+
+
+def measure(
+    model: ModelSource,
+    calibration: DataSource,
+    *,
+    task: str | AbstractTask = "auto",
+    validation: DataSource | None = None,
+    formats: Sequence[str] | None = None,
+    device: str = "cpu",
+    runtime: str = "openvino",
+    workloads: WorkloadRequest | None = None,
+    threads: int = 1,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Measure sensitivity and cost of a model; see `mpsearch.search` for the arguments.
+
+    Everything measured is cached by content: a second run measures nothing, and a run that
+    was killed goes on where it was.
+    """
+    check_device(device)
+    prepared = prepare(
+        model,
+        calibration,
+        task=task,
+        validation=validation,
+        test=None,
+        runtime=runtime,
+        workloads=workloads,
+        cache=cache,
+        progress=progress,
+    )
+    return measure_prepared(
+        prepared, formats=formats, runtime=runtime, threads=threads, seed=seed, progress=progress
+    )
+
+
+def measure_prepared(
+    prepared: Prepared,
+    *,
+    formats: Sequence[str] | None,
+    runtime: str,
+    threads: int,
+    seed: int,
+    progress: Progress | None,
+) -> Measured:
+    """Measure what `prepare` made ready."""
+    engine = runtime_named(runtime)
+    names = _checked_formats(formats, runtime=runtime)
+    quantizers = _quantizers(prepared, formats=names, progress=progress)
+    costs = tuple(
+        _profile(
+            prepared,
+            engine=engine,
+            base=base,
+            formats=names,
+            quantizers=quantizers,
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+        for base in engine.bases
+    )
+    table = METRICS[_METRIC].measure(
+        prepared.traced,
+        task=prepared.task,
+        data=prepared.calibration,
+        formats=names,
+        offered=_offered(costs),
+        quantizers=quantizers,
+        cache=prepared.cache,
+        progress=progress,
+        seed=seed,
+    )
+    base_loss = {base: _base_loss(prepared, base=base) for base in engine.bases}
+    sensitivity = replace(table, base_loss=base_loss, quantizers=quantizers)
+    return Measured(sensitivity=sensitivity, costs=costs, graph=prepared.traced.graph)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that no runtime here drives.
+
+    Raises:
+        UnsupportedFeatureError: It is not "cpu".
+    """
+    if device != "cpu":
+        raise UnsupportedFeatureError(
+            f"Device {device!r} is not supported. Expected 'cpu'. Leave it out."
+        )
+
+
+def runtime_named(name: str) -> AbstractRuntime:
+    """Return the runtime called `name`.
+
+    Raises:
+        UnsupportedFeatureError: There is none of this name.
+    """
+    if name not in RUNTIMES:
+        raise UnsupportedFeatureError(
+            f"Runtime {name!r} is unknown. Expected one of {', '.join(RUNTIMES)}. "
+            "Choose one of them."
+        )
+    return RUNTIMES[name]
+
+
+def _checked_formats(formats: Sequence[str] | None, *, runtime: str) -> tuple[str, ...]:
+    """Return the formats to try, less the bases, which are always there."""
+    chosen = _DEFAULT_FORMATS[runtime] if formats is None else tuple(formats)
+    names = tuple(name for name in chosen if not format_named(name).is_floating)
+    if not names:
+        raise FormatError(
+            f"The formats {list(chosen)} hold none smaller than a base. Expected at least one of "
+            f"{', '.join(_DEFAULT_FORMATS[runtime])} besides {', '.join(BASES)}. Add one."
+        )
+    return names
+
+
+def _quantizers(
+    prepared: Prepared, *, formats: Sequence[str], progress: Progress | None
+) -> dict[str, ActivationQuantizer]:
+    activations = [format_named(name).activation for name in formats]
+    if not any(each is not None and not each.dynamic for each in activations):
+        return {}
+    return observe_ranges(
+        prepared.traced, prepared.calibration, cache=prepared.cache, progress=progress
+    )
+
+
+def _profile(
+    prepared: Prepared,
+    *,
+    engine: AbstractRuntime,
+    base: str,
+    formats: Sequence[str],
+    quantizers: Mapping[str, ActivationQuantizer],
+    threads: int,
+    seed: int,
+    progress: Progress | None,
+) -> CostTable:
+    graph = prepared.traced.graph
+    support = {
+        layer.name: {name: engine.support(layer, name, base=base) for name in (base, *formats)}
+        for layer in graph.layers
+    }
+    references = reference_assignments(graph, base=base, formats=formats, support=support)
+    return profile(
+        prepared.base,
+        graph,
+        runtime=engine,
+        formats=(base, *formats),
+        base_precision=base,
+        placement=PLACEMENT,
+        workload=prepared.workload,
+        threads=threads,
+        quantizers=quantizers,
+        references=references,
+        cache=prepared.cache,
+        progress=progress,
+        seed=seed,
+    )
+
+
+def _offered(costs: Sequence[CostTable]) -> dict[str, tuple[str, ...]]:
+    """Return the formats that each layer can take under at least one base."""
+    return {
+        layer: tuple(
+            dict.fromkeys(
+                name
+                for cost in costs
+                for name, support in zip(cost.formats, cost.support[place], strict=True)
+                if support is not Support.NONE and not format_named(name).is_floating
+            )
+        )
+        for place, layer in enumerate(costs[0].layers)
+    }
+
+
+def _base_loss(prepared: Prepared, *, base: str) -> float:
+    """Return the loss of running everything in the base, nothing quantised."""
+    if base == "fp32":
+        return 0.0
+    graph, data = prepared.traced.graph, prepared.calibration
+    key = content_hash(
+        _BASE_LOSS_REVISION, graph.fingerprint, data.fingerprint, prepared.task.name, base
+    )
+    stored = prepared.cache.get("base_loss", key)
+    if stored is not None:
+        return float(stored["loss"])
+    plan = Plan(assignment=dict.fromkeys(graph.names, base), base=base)
+    quality = measure_quality(
+        lambda batch: simulate(prepared.traced, plan, batch=batch),
+        task=prepared.task,
+        data=data,
+        reference=reference_outputs(prepared.traced, task=prepared.task, data=data),
+    )
+    prepared.cache.put("base_loss", key, value={"loss": quality.loss})
+    return quality.loss

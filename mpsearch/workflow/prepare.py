@@ -1,0 +1,203 @@
+"""Model and data made ready to measure: traced, split, spilled to the cache."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias, final
+
+import onnx
+from torch import nn
+
+from mpsearch.core.cache import Cache, default_cache_folder
+from mpsearch.core.hardware import Workload
+from mpsearch.core.progress import Progress, tracked
+from mpsearch.errors import DataError
+from mpsearch.execution import run
+from mpsearch.tasks import TASKS, AbstractTask, Dataset, guess_task, read_data
+from mpsearch.tracing import LoadedModel, TracedModel, base_onnx, load_folder, trace_model
+from mpsearch.workflow.workloads import WorkloadRequest, workload_of
+
+ModelSource: TypeAlias = nn.Module | TracedModel | LoadedModel | Path | str
+# Whatever `tasks.read_data` reads: files, arrays, texts, iterables of batches.
+DataSource: TypeAlias = Path | str | Dataset | Mapping[str, Any] | Iterable[Any]
+
+# Without validation data this share of the samples, the last ones, serves as such.
+VALIDATION_SHARE = 0.3
+_BATCH_SIZE = 32
+_PHASE = "read and trace"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A traced model with its task, data in parts that do not overlap, and the base ONNX file.
+
+    `base` is None under runtime `simulation`, which builds nothing.
+    """
+
+    traced: TracedModel
+    task: AbstractTask
+    calibration: Dataset
+    validation: Dataset
+    test: Dataset | None
+    base: onnx.ModelProto | None
+    workload: Workload
+    cache: Cache
+
+
+def prepare(
+    model: ModelSource,
+    calibration: DataSource,
+    *,
+    task: str | AbstractTask,
+    validation: DataSource | None,
+    test: DataSource | None,
+    runtime: str,
+    workloads: WorkloadRequest | None,
+    cache: Path | None,
+    progress: Progress | None,
+) -> Prepared:
+    """Read model and data once and trace the model.
+
+    Raises:
+        ModelError: The model cannot be read or exported, or has nothing to quantise.
+        DataError: Data does not fit the model.
+    """
+    store = Cache(folder=cache or default_cache_folder())
+    steps = tracked(("model", "data", "trace", "export"), _PHASE, total=4, progress=progress)
+    next(steps)
+    source = _loaded(model)
+    next(steps)
+    reader = _Reader(source=source, folder=store.folder)
+    parts = _split(reader, calibration=calibration, validation=validation, test=test)
+    next(steps)
+    traced = _traced(source, parts[0])
+    next(steps)
+    base = None if runtime == "simulation" else base_onnx(traced)
+    next(steps, None)
+    return Prepared(
+        traced=traced,
+        task=_task(task, source=source, traced=traced, data=parts[0]),
+        calibration=parts[0],
+        validation=parts[1],
+        test=parts[2],
+        base=base,
+        workload=workload_of(
+            workloads, examples={name: tuple(t.shape) for name, t in traced.example.items()}
+        ),
+        cache=store,
+    )
+
+
+def traced_source(model: ModelSource, *, example: DataSource | None = None) -> TracedModel:
+    """Return the traced model; a plain module is traced with the first batch of `example`.
+
+    Raises:
+        DataError: It is a plain module and no example is given.
+    """
+    source = _loaded(model)
+    if isinstance(source, TracedModel):
+        return source
+    if isinstance(source, LoadedModel) and example is None:
+        return trace_model(source.module, source.example, root=source.root)
+    if example is None:
+        raise DataError(
+            f"A {type(source).__name__} is given without data. Expected an example of its inputs, "
+            "since a module is traced by running it. Pass the calibration data as `example`."
+        )
+    with TemporaryDirectory() as folder:
+        return _traced(source, _Reader(source=source, folder=Path(folder)).read(example))
+
+
+def _loaded(model: ModelSource) -> nn.Module | TracedModel | LoadedModel:
+    return load_folder(Path(model)) if isinstance(model, str | Path) else model
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """Reads every part of the data in the same way."""
+
+    source: nn.Module | TracedModel | LoadedModel
+    folder: Path
+
+    def read(self, data: DataSource) -> Dataset:
+        if isinstance(data, Dataset):
+            return data
+        return read_data(
+            data,
+            input_names=_input_names(self.source),
+            batch_size=_BATCH_SIZE,
+            folder=self.folder / "data",
+            tokenizer=getattr(self.source, "tokenizer_file", None),
+        )
+
+
+def _input_names(source: nn.Module | TracedModel | LoadedModel) -> tuple[str, ...]:
+    """Return the names of the model's inputs; of a plain module those without a default."""
+    if isinstance(source, TracedModel | LoadedModel):
+        return tuple(source.input_names)
+    parameters = inspect.signature(source.forward).parameters.values()
+    return tuple(
+        parameter.name
+        for parameter in parameters
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    )
+
+
+def _split(
+    reader: _Reader,
+    *,
+    calibration: DataSource,
+    validation: DataSource | None,
+    test: DataSource | None,
+) -> tuple[Dataset, Dataset, Dataset | None]:
+    """Return calibration, validation and test data; the first is split where it must serve."""
+    whole = reader.read(calibration)
+    held_out = None if test is None else reader.read(test)
+    if validation is not None:
+        return whole, reader.read(validation), held_out
+    fitting, checking = whole.split(VALIDATION_SHARE)
+    return fitting, checking, held_out
+
+
+def _traced(source: nn.Module | TracedModel | LoadedModel, calibration: Dataset) -> TracedModel:
+    if isinstance(source, TracedModel):
+        return source
+    first = next(iter(calibration))
+    names = _input_names(source)
+    missing = [name for name in names if name not in first]
+    if missing:
+        raise DataError(
+            f"The calibration data has {sorted(first)}, but the model also takes "
+            f"{missing}. Expected all of {list(names)}. Name the inputs in the data."
+        )
+    example = {name: first[name] for name in names}
+    if isinstance(source, LoadedModel):
+        return trace_model(source.module, example, root=source.root)
+    return trace_model(source, example)
+
+
+def _task(
+    task: str | AbstractTask,
+    *,
+    source: nn.Module | TracedModel | LoadedModel,
+    traced: TracedModel,
+    data: Dataset,
+) -> AbstractTask:
+    if isinstance(task, AbstractTask):
+        return task
+    if task == "auto" and isinstance(source, LoadedModel):
+        task = source.task
+    if task == "auto":
+        first = next(iter(data))
+        task = guess_task(run(traced, first), first)
+    if task not in TASKS:
+        raise DataError(
+            f"Task {task!r} is unknown. Expected 'auto' or one of {', '.join(TASKS)}. "
+            "Choose one, or pass a callable from (raw output, batch) to a tensor."
+        )
+    return TASKS[task]

@@ -1,0 +1,264 @@
+"""Search a plan: measure, solve, build, time head to head, and prove the winner."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+import onnx
+
+from mpsearch.core.files import save_plan, to_json, write_atomically
+from mpsearch.core.graph import LayerGraph
+from mpsearch.core.plan import Plan
+from mpsearch.core.progress import Progress
+from mpsearch.core.tables import CostTable, SensitivityTable
+from mpsearch.core.verification import Verification
+from mpsearch.formulation import parse_budgets
+from mpsearch.report import write_report
+from mpsearch.search import Judged, SearchSpace, search_rounds
+from mpsearch.tasks import AbstractTask
+from mpsearch.verification.contest import Contest
+from mpsearch.verification.proof import prove
+from mpsearch.verification.quality import reference_outputs
+from mpsearch.workflow.measure import Measured, check_device, measure_prepared
+from mpsearch.workflow.phases import PhaseClock
+from mpsearch.workflow.prepare import DataSource, ModelSource, Prepared, prepare
+from mpsearch.workflow.solve import FrontPoint, frontier, resolved, yardsticks_of
+from mpsearch.workflow.workloads import WorkloadRequest
+
+_FRONT_POINTS: Final = 16
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """The plan that was measured best, its proof, and everything measured on the way.
+
+    `tried` holds every plan that was built, the winner first. `model` is the executable
+    ONNX file of the plan, None under runtime `simulation`. `phases` are seconds by phase.
+    """
+
+    plan: Plan
+    verification: tuple[Verification, ...]
+    measured: Measured
+    tried: tuple[Judged, ...]
+    front: tuple[FrontPoint, ...]
+    model: onnx.ModelProto | None
+    phases: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def sensitivity(self) -> SensitivityTable:
+        """Return the loss per layer and format."""
+        return self.measured.sensitivity
+
+    @property
+    def costs(self) -> tuple[CostTable, ...]:
+        """Return the costs per layer and format, one table per base and placement."""
+        return self.measured.costs
+
+    @property
+    def graph(self) -> LayerGraph:
+        """Return the layers."""
+        return self.measured.graph
+
+    def save(self, folder: Path | str) -> None:
+        """Write `plan.json`, `model.onnx`, `report.html`, `verification.json` and the tables."""
+        place = Path(folder)
+        save_plan(self.plan, place / "plan.json")
+        self.measured.save(place)
+        write_atomically(place / "verification.json", to_json(self.verification).encode())
+        if self.model is not None:
+            write_atomically(place / "model.onnx", self.model.SerializeToString())
+        write_report(
+            place / "report.html",
+            plan=self.plan,
+            sensitivity=self.sensitivity,
+            costs=self.costs,
+            verification=self.verification,
+            tried=self.tried,
+            front=self.front,
+            graph=self.graph,
+            phases=self.phases,
+            notes=self.notes,
+        )
+
+
+def search(  # noqa: PLR0913  # the names that other programs rely on
+    model: ModelSource,
+    calibration: DataSource,
+    *,
+    budgets: Mapping[str, str | float],
+    task: str | AbstractTask = "auto",
+    validation: DataSource | None = None,
+    test: DataSource | None = None,
+    formats: Sequence[str] | None = None,
+    fixed: Mapping[str, str] | None = None,
+    device: str = "cpu",
+    runtime: str = "openvino",
+    workloads: WorkloadRequest | None = None,
+    threads: int = 1,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    solver: str = "auto",
+) -> SearchResult:
+    """Find the plan that loses least within the budgets, measured on this machine.
+
+    Sensitivities and costs are measured (and cached by content), an integer program per base
+    and placement proposes plans, the best three are built and timed in the same rounds as
+    every reference plan that keeps the budgets, and the one that was measured to keep them
+    with the least validation loss is returned with its proof.
+
+    Args:
+        model: A torch module, or a folder with safetensors and the config of a known
+            architecture.
+        calibration: A `.npz` or `.jsonl` file, or an iterable of tensors, tuples or dicts.
+        budgets: Limits such as {"weight_bytes": "25%", "latency": "4ms"}. A share is of full
+            precision; "115% of fastest" is of the fastest reference plan.
+        task: "embedding", "classification", "causal_lm", a callable task, or "auto".
+        validation: Data that decides between plans; without it the last 30 % of the
+            calibration samples do.
+        test: Data that is looked at once, after the plan is settled.
+        formats: Names of formats to try; the bases are always among them.
+        fixed: Format by layer name or pattern.
+        device: "cpu".
+        runtime: "openvino", or "simulation" for formats w2 to w8 without a runtime.
+        workloads: Input shapes that latency is measured at; a single sample by default.
+        threads: Threads of the deployed model.
+        seed: Of everything random.
+        cache: Folder of measured values; a folder of the user by default.
+        progress: Called with each step of long work.
+        solver: Name of the solver.
+
+    Raises:
+        InfeasibleBudgetError: No plan keeps the budgets; says what is reachable.
+        UsageError: Model, data, budgets or formats cannot be right.
+
+    Example:
+        See the README.
+    """
+    parsed = parse_budgets(budgets)
+    check_device(device)
+    clock = PhaseClock(progress=progress)
+    prepared = prepare(
+        model,
+        calibration,
+        task=task,
+        validation=validation,
+        test=test,
+        runtime=runtime,
+        workloads=workloads,
+        cache=cache,
+        progress=clock.report,
+    )
+    measured = measure_prepared(
+        prepared,
+        formats=formats,
+        runtime=runtime,
+        threads=threads,
+        seed=seed,
+        progress=clock.report,
+    )
+    space = SearchSpace(
+        sensitivity=measured.sensitivity, costs=measured.costs, fixed=fixed or {}, solver=solver
+    )
+    resolved(budgets, costs=measured.costs)
+    tried = search_rounds(
+        space,
+        contest=_contest(prepared, threads=threads, seed=seed),
+        parsed=parsed,
+        yardsticks=yardsticks_of(measured.costs),
+        progress=clock.report,
+    )
+    return _result(
+        prepared,
+        measured,
+        tried=tried,
+        front=_front(space, budgets=budgets),
+        phases=clock.phases(),
+        own_validation=validation is not None,
+    )
+
+
+def _contest(prepared: Prepared, *, threads: int, seed: int) -> Contest:
+    return Contest(
+        traced=prepared.traced,
+        base=prepared.base,
+        task=prepared.task,
+        data=prepared.validation,
+        reference=reference_outputs(prepared.traced, task=prepared.task, data=prepared.validation),
+        threads=threads,
+        seed=seed,
+    )
+
+
+def _front(space: SearchSpace, *, budgets: Mapping[str, str | float]) -> tuple[FrontPoint, ...]:
+    """Return the front of the first budget's resource, the other budgets kept."""
+    varied, *others = budgets
+    return frontier(
+        space.sensitivity,
+        space.costs,
+        resource=varied,
+        points=_FRONT_POINTS,
+        budgets={name: budgets[name] for name in others},
+        fixed=space.fixed,
+        solver=space.solver,
+    )
+
+
+def _result(
+    prepared: Prepared,
+    measured: Measured,
+    *,
+    tried: tuple[Judged, ...],
+    front: tuple[FrontPoint, ...],
+    phases: Mapping[str, float],
+    own_validation: bool,
+) -> SearchResult:
+    winner = tried[0]
+    plan = replace(winner.entry.plan, budgets=winner.budgets)
+    (cost,) = (
+        cost
+        for cost in measured.costs
+        if (cost.base, cost.placement) == (plan.base, plan.placement)
+    )
+    deployment = winner.entry.deployment
+    return SearchResult(
+        plan=plan,
+        verification=prove(
+            winner.entry,
+            plan=plan,
+            traced=prepared.traced,
+            task=prepared.task,
+            device=cost.device.name,
+            test=prepared.test,
+        ),
+        measured=measured,
+        tried=tried,
+        front=front,
+        model=None if deployment is None else deployment.model,
+        phases=phases,
+        notes=_notes(tried, own_validation=own_validation),
+    )
+
+
+def _notes(tried: Sequence[Judged], *, own_validation: bool) -> tuple[str, ...]:
+    """Say which plan is returned, against what, and what did not build."""
+    kept = [judged for judged in tried if judged.keeps]
+    rivals = sum(judged.is_reference for judged in kept)
+    kind = "a reference plan" if tried[0].is_reference else "a searched plan"
+    verdict = (
+        f"Returned {kind}: {tried[0].entry.plan.origin}. Of {len(tried)} plans built, {len(kept)} "
+        f"were measured to keep the budgets, {rivals} of them reference plans; it has the least "
+        "validation loss among them."
+    )
+    notes = [verdict]
+    if not own_validation:
+        notes.append("No validation data was given; the last 30 % of the samples served.")
+    notes += [
+        f"{judged.entry.plan.origin} was left out: {judged.entry.broken}"
+        for judged in tried
+        if judged.entry.broken
+    ]
+    return tuple(notes)
