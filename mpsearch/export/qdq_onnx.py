@@ -1,0 +1,185 @@
+"""The executable of a plan: one ONNX file with explicit QuantizeLinear and DequantizeLinear.
+
+Only the marked layer nodes are edited. A weight becomes whole-number codes behind
+DequantizeLinear; the input of a w8a8 layer passes QuantizeLinear and DequantizeLinear. The
+base precision is a setting of the runtime and leaves no trace in the graph.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, final
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from mpsearch.core.files import to_json
+from mpsearch.core.formats import Format, format_named
+from mpsearch.core.graph import Op
+from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.errors import PlanError
+from mpsearch.export.exporter import AbstractExporter
+from mpsearch.export.graph_edit import PART_KEY, LayerNode, layer_nodes, remove_unused_
+from mpsearch.export.quantised_weights import OP_OF, WeightStore
+
+PLAN_KEY: Final = "mpsearch.plan"
+SETTINGS_KEY: Final = "mpsearch.settings"
+WORKLOADS_KEY: Final = "mpsearch.workloads"
+_DOMAIN: Final = ("", "ai.onnx")
+# OpenVINO widens a dequantised 8-bit table to f32 as soon as any input is quantised, so rows of
+# 8 bits are gathered as codes. Tables of 4 bits stay small, and gather faster dequantised.
+_GATHERED_BITS: Final = 8
+_OPSET: Final = 21  # the first with 4-bit integers and blocked dequantisation
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QdqOnnx(AbstractExporter):
+    """Explicit QDQ ONNX, opset 21, with the plan and its settings in `metadata_props`."""
+
+    name: ClassVar[str] = "qdq_onnx"
+    placements: ClassVar[frozenset[str]] = frozenset({"layer_inputs"})
+
+    def _export(self, base: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
+        model = onnx.ModelProto()
+        model.CopyFrom(base)
+        _check_opset(model)
+        edit = _Edit(model=model, plan=plan, weights=WeightStore(model=model))
+        for found in layer_nodes(model):
+            format_ = format_named(plan.assignment[found.layer])
+            if not format_.is_floating:
+                edit.quantise_(found, format_)
+        edit.place_nodes_()
+        remove_unused_(model)
+        _write_metadata_(model, plan)
+        return model
+
+
+@final
+@dataclass(kw_only=True)
+class _Edit:
+    """A graph being edited: which tensors are quantised already."""
+
+    model: onnx.ModelProto
+    plan: Plan
+    weights: WeightStore
+    inputs: dict[tuple[str, float, int], str] = field(default_factory=dict)
+    before: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
+    after: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
+
+    def quantise_(self, found: LayerNode, format_: Format) -> None:
+        """Make one layer node read its quantised weight and, in w8a8, its quantised input."""
+        node = found.node
+        if OP_OF[node.op_type] is Op.EMBEDDING and format_.weight.bits == _GATHERED_BITS:
+            self._gather_codes_(found, format_)
+            return
+        weight = self.weights.quantised(found, format_.weight)
+        if found.transposed:
+            weight = self._transposed(weight)
+        node.input[found.weight_slot] = weight
+        # An embedding's input are row numbers: nothing to quantise.
+        if format_.activation is not None and OP_OF[node.op_type] is not Op.EMBEDDING:
+            quantizer = self._quantizer(found.layer)
+            node.input[found.input_slot] = self._quantised_input(
+                node.input[found.input_slot], quantizer, node=node
+            )
+
+    def place_nodes_(self) -> None:
+        """Put new nodes where the nodes that they serve are."""
+        nodes = list(self.model.graph.node)
+        ordered = list(self.weights.nodes)
+        for place, node in enumerate(nodes):
+            ordered.extend(self.before.get(place, []))
+            ordered.append(node)
+            ordered.extend(self.after.get(place, []))
+        del self.model.graph.node[:]
+        self.model.graph.node.extend(ordered)
+
+    def _gather_codes_(self, found: LayerNode, format_: Format) -> None:
+        """Gather rows of codes and their scales, then multiply: nothing here can be folded."""
+        node, output = found.node, found.node.output[0]
+        name = self.weights.stored(found, format_.weight)
+        node.input[0], node.output[0] = f"{name}.codes", f"{output}.codes"
+        index, last = node.input[1], f"{output}.last_axis"
+        self.model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), last))
+        parts = [
+            helper.make_node("Gather", [f"{name}.scale", index], [f"{output}.flat_scale"]),
+            helper.make_node("Unsqueeze", [f"{output}.flat_scale", last], [f"{output}.scale"]),
+            helper.make_node(
+                "Cast", [f"{output}.codes"], [f"{output}.wide"], to=onnx.TensorProto.FLOAT
+            ),
+            helper.make_node("Mul", [f"{output}.wide", f"{output}.scale"], [output]),
+        ]
+        for part in parts:
+            part.name = f"{node.name}.{part.op_type.lower()}"
+            part.metadata_props.add(key=PART_KEY, value=found.layer)
+        self.after[self._place(node)] = parts
+
+    def _place(self, node: onnx.NodeProto) -> int:
+        return next(i for i, each in enumerate(self.model.graph.node) if each is node)
+
+    def _transposed(self, weight: str) -> str:
+        name = f"{weight}.transposed"
+        if all(name not in node.output for node in self.weights.nodes):
+            self.weights.nodes.append(
+                helper.make_node("Transpose", [weight], [name], name=name, perm=[1, 0])
+            )
+        return name
+
+    def _quantizer(self, layer: str) -> ActivationQuantizer:
+        if layer not in self.plan.quantizers:
+            raise PlanError(
+                f"Layer {layer!r} is in {self.plan.assignment[layer]!r} but the plan has no "
+                f"quantiser for its input. Expected one among its {len(self.plan.quantizers)} "
+                "quantisers. Search again with calibration data."
+            )
+        return self.plan.quantizers[layer]
+
+    def _quantised_input(
+        self, tensor: str, quantizer: ActivationQuantizer, *, node: onnx.NodeProto
+    ) -> str:
+        key = (tensor, quantizer.scale, quantizer.zero_point)
+        if key not in self.inputs:
+            name = f"{tensor}.quantized.{len(self.inputs)}"
+            scale, zero, codes = f"{name}.scale", f"{name}.zero_point", f"{name}.codes"
+            self.model.graph.initializer.extend(
+                [
+                    numpy_helper.from_array(np.array(quantizer.scale, dtype=np.float32), scale),
+                    numpy_helper.from_array(np.array(quantizer.zero_point, dtype=np.uint8), zero),
+                ]
+            )
+            self.before.setdefault(self._place(node), []).extend(
+                [
+                    helper.make_node(
+                        "QuantizeLinear", [tensor, scale, zero], [codes], name=f"{name}.quantize"
+                    ),
+                    helper.make_node(
+                        "DequantizeLinear", [codes, scale, zero], [name], name=f"{name}.dequantize"
+                    ),
+                ]
+            )
+            self.inputs[key] = name
+        return self.inputs[key]
+
+
+def _check_opset(model: onnx.ModelProto) -> None:
+    for entry in model.opset_import:
+        if entry.domain in _DOMAIN and entry.version < _OPSET:
+            converted = onnx.version_converter.convert_version(model, _OPSET)
+            model.CopyFrom(converted)
+            return
+
+
+def _write_metadata_(model: onnx.ModelProto, plan: Plan) -> None:
+    kept = [entry for entry in model.metadata_props if not entry.key.startswith("mpsearch.")]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    helper.set_model_props(
+        model,
+        {entry.key: entry.value for entry in kept}
+        | {
+            PLAN_KEY: to_json(plan),
+            SETTINGS_KEY: json.dumps(dict(plan.settings)),
+            WORKLOADS_KEY: to_json(list(plan.workloads)),
+        },
+    )

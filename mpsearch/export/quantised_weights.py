@@ -1,0 +1,127 @@
+"""Put quantised weights into an ONNX graph: whole-number codes, scales, DequantizeLinear."""
+
+from dataclasses import dataclass, field
+from typing import Final, final
+
+import ml_dtypes
+import numpy as np
+import onnx
+from jaxtyping import Int8
+from numpy import ndarray
+from onnx import helper, numpy_helper
+
+from mpsearch.core.formats import Granularity, TensorFormat
+from mpsearch.core.graph import Op
+from mpsearch.errors import FormatError
+from mpsearch.export.graph_edit import LayerNode
+from mpsearch.quant.integer import QuantisedTensor, quantise_weight
+
+# What ONNX can store a whole number of so many bits in.
+STORED_AS: Final = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
+OP_OF: Final = {
+    "MatMul": Op.LINEAR,
+    "Gemm": Op.LINEAR,
+    "Conv": Op.CONV,
+    "Gather": Op.EMBEDDING,
+}
+
+
+@final
+@dataclass(kw_only=True)
+class WeightStore:
+    """Quantise each initialiser at most once per format, however many nodes read it."""
+
+    model: onnx.ModelProto
+    _names: dict[tuple[str, TensorFormat], str] = field(default_factory=dict)
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+
+    def quantised(self, found: LayerNode, number: TensorFormat) -> str:
+        """Return the name of a tensor that stands for the initialiser, quantised.
+
+        It has the initialiser's own shape. `nodes` grows by what computes it.
+
+        Raises:
+            FormatError: The layer cannot take the format, or ONNX cannot store it.
+        """
+        name = self.stored(found, number)
+        if all(name not in node.output for node in self.nodes):
+            self.nodes.append(_dequantize(name, number, inputs_first=has_inputs_first(found)))
+        return name
+
+    def stored(self, found: LayerNode, number: TensorFormat) -> str:
+        """Add the initialisers `<name>.codes` and `<name>.scale` once, and return the name.
+
+        Raises:
+            FormatError: The layer cannot take the format, or ONNX cannot store it.
+        """
+        key = (found.initializer, number)
+        if key not in self._names:
+            self._names[key] = self._store(found, number)
+        return self._names[key]
+
+    def _store(self, found: LayerNode, number: TensorFormat) -> str:
+        check_storable(number, layer=found.layer, op=OP_OF[found.node.op_type])
+        tensor = next(t for t in self.model.graph.initializer if t.name == found.initializer)
+        inputs_first = has_inputs_first(found)
+        weight = numpy_helper.to_array(tensor)
+        stored = quantise_weight(
+            weight.T if inputs_first else weight, number, axis=0, name=found.layer
+        )
+        name = f"{found.initializer}.{number.bits}bit"
+        if number.group_size is not None:
+            name += f".group{number.group_size}"
+        self.model.graph.initializer.extend(_initializers(name, stored, inputs_first=inputs_first))
+        return name
+
+
+def has_inputs_first(found: LayerNode) -> bool:
+    """Return whether the initialiser is (in, out), the transpose of a Linear's own layout."""
+    if found.node.op_type == "MatMul":
+        return not found.transposed
+    if found.node.op_type == "Gemm":
+        given = {attribute.name: attribute.i for attribute in found.node.attribute}
+        return bool(given.get("transB", 0)) == found.transposed
+    return False
+
+
+def check_storable(number: TensorFormat, *, layer: str, op: Op) -> None:
+    """Raise FormatError where no ONNX tensor can hold the layer's weight in the format."""
+    if number.kind != "integer" or number.bits not in STORED_AS:
+        raise FormatError(
+            f"Layer {layer!r} asks for weights of {number.bits} bits ({number.kind}). Expected "
+            f"whole numbers of {' or '.join(map(str, STORED_AS))} bits, which ONNX files can hold "
+            "and runtimes run. Choose w8a8, w8, w4 or w4g128, or the runtime 'simulation'."
+        )
+    if number.granularity is Granularity.GROUP and op is not Op.LINEAR:
+        raise FormatError(
+            f"Layer {layer!r} is of kind {op.value!r} and asks for weights in groups of "
+            f"{number.group_size}. Expected a linear layer for groups: runtimes widen other "
+            "grouped weights to full size. Choose w4 or w8, with one scale per row."
+        )
+
+
+def _dequantize(name: str, number: TensorFormat, *, inputs_first: bool) -> onnx.NodeProto:
+    outputs_axis = 1 if inputs_first else 0
+    attributes = {"axis": outputs_axis}
+    if number.group_size is not None:
+        attributes = {"axis": 1 - outputs_axis, "block_size": number.group_size}
+    node = helper.make_node(
+        "DequantizeLinear",
+        [f"{name}.codes", f"{name}.scale"],
+        [name],
+        name=f"{name}.dequantize",
+    )
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+    return node
+
+
+def _initializers(
+    name: str, stored: QuantisedTensor, *, inputs_first: bool
+) -> tuple[onnx.TensorProto, onnx.TensorProto]:
+    codes: Int8[ndarray, "..."] = stored.codes.T if inputs_first else stored.codes
+    scale = stored.scale.T if inputs_first else stored.scale
+    packed = np.ascontiguousarray(codes).astype(STORED_AS[stored.bits])
+    return (
+        numpy_helper.from_array(packed, f"{name}.codes"),
+        numpy_helper.from_array(np.ascontiguousarray(scale), f"{name}.scale"),
+    )

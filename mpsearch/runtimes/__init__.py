@@ -1,0 +1,18 @@
+"""Run plans for real, and find what each runtime supports: one runtime per file."""
+
+from mpsearch.runtimes.comparison import Agreement, compare_numbers
+from mpsearch.runtimes.openvino import OpenVino
+from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime, Kernel, NodeTime
+from mpsearch.runtimes.simulation import Simulation
+
+RUNTIMES: dict[str, AbstractRuntime] = {"openvino": OpenVino(), "simulation": Simulation()}
+
+__all__ = [
+    "RUNTIMES",
+    "AbstractExecutable",
+    "AbstractRuntime",
+    "Agreement",
+    "Kernel",
+    "NodeTime",
+    "compare_numbers",
+]

@@ -1,0 +1,64 @@
+"""Whether the kernel that ran a layer is the one that its format asks for."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from mpsearch.core.formats import Format, format_named
+from mpsearch.core.hardware import Support
+from mpsearch.core.plan import Plan
+from mpsearch.errors import DeploymentError
+from mpsearch.runtimes.runtime import Kernel
+
+FOLDED: Final = "constant"
+_GATHERS: Final = "Gather"
+_PLAIN: Final = {"fp32": ("f32",), "bf16": ("bf16",)}
+_QUANTISED_INPUT: Final = ("u8",)
+
+
+def found_support(format_: Format, kernel: Kernel, *, base: str) -> Support:
+    """Return how a kernel treats a quantised format.
+
+    Native: it works on the stored numbers, and on quantised inputs where the format has
+    them. Storage: the weight is kept small, and widened to compute. None: it is kept wide.
+    """
+    if kernel.type == FOLDED:
+        return Support.NATIVE
+    if format_.is_floating:
+        # Gathering computes nothing, so the precision of a plain table is not the base's.
+        plain = (*_PLAIN[base], *(_PLAIN["fp32"] if kernel.type == _GATHERS else ()))
+        return Support.NATIVE if kernel.precision in plain else Support.NONE
+    stored = f"i{format_.weight.bits}"
+    if kernel.weight != stored:
+        return Support.NONE
+    wanted = _QUANTISED_INPUT if format_.activation is not None else (stored,)
+    return Support.NATIVE if kernel.precision in wanted else Support.STORAGE
+
+
+def check_kernels(plan: Plan, kernels: Mapping[str, Kernel]) -> None:
+    """Raise DeploymentError where a layer of the plan runs in another way than planned."""
+    for layer, name in plan.assignment.items():
+        kernel = kernels.get(layer)
+        if kernel is None or not _is_planned(format_named(name), kernel, base=plan.base):
+            found = "none" if kernel is None else f"{kernel.name} on {kernel.precision}"
+            weight = "" if kernel is None else f" with its weight kept as {kernel.weight}"
+            raise DeploymentError(
+                f"Layer {layer!r} is planned as {name!r} under base {plan.base!r}, and its kernel "
+                f"is {found}{weight}. Expected {_expectation(format_named(name), plan.base)}. "
+                "Choose another format for the layer, or other settings of the runtime."
+            )
+
+
+def _is_planned(format_: Format, kernel: Kernel, *, base: str) -> bool:
+    support = found_support(format_, kernel, base=base)
+    if support is Support.NATIVE:
+        return True
+    # Weights kept small are all that a weight-only format promises.
+    return support is Support.STORAGE and format_.activation is None
+
+
+def _expectation(format_: Format, base: str) -> str:
+    if format_.is_floating:
+        return f"one on {' or '.join(_PLAIN[base])}"
+    if format_.activation is not None:
+        return f"one on u8 inputs with weights kept as i{format_.weight.bits}"
+    return f"one with weights kept as i{format_.weight.bits}"

@@ -1,0 +1,190 @@
+"""Find what a runtime does with a layer in a format: build a file with that layer and run it."""
+
+import logging
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import onnx
+from numpy import ndarray
+from onnx import TensorProto, helper, numpy_helper
+
+from mpsearch.core.formats import format_named
+from mpsearch.core.graph import Layer, Op
+from mpsearch.core.hardware import Support, Workload
+from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.errors import DeploymentError, FormatError
+from mpsearch.export import export_plan
+from mpsearch.export.graph_edit import LAYER_KEY
+from mpsearch.quant.integer import quantise_weight
+from mpsearch.runtimes.comparison import compare_numbers
+from mpsearch.runtimes.kernel_check import found_support
+from mpsearch.runtimes.runtime import AbstractRuntime
+
+_LOG = logging.getLogger("mpsearch.runtimes")
+_OPSET: Final = 21
+_IR_VERSION: Final = 10  # the first that knows opset 21
+_INPUT: Final = "input"
+_NEIGHBOUR: Final = "neighbour"
+_SCALE: Final = 8.0 / 255  # inputs of the trial are cut at four standard deviations
+_ZERO_POINT: Final = 128
+# Kernels add in other orders, in bf16, or quantise inputs in groups of their own: under 3 %.
+# Numbers that are wrong (a transposed scale, a dropped zero point) are off by 20 % and more.
+_LARGEST_ERROR: Final = 0.05
+_MOST_ROWS: Final = 2048
+_RANKED: Final = (Support.NONE, Support.STORAGE, Support.NATIVE)
+
+
+def try_layer(runtime: AbstractRuntime, layer: Layer, *, format_name: str, base: str) -> Support:
+    """Return the support found: the worse of alone and beside a layer of 8-bit inputs.
+
+    A runtime may treat weights in another way once any input of the file is quantised. A
+    layer that does not compile, or whose numbers are off, has no support, and a log says why.
+    """
+    found = (
+        _try(runtime, layer, format_name=format_name, base=base, neighbour=neighbour)
+        for neighbour in (False, True)
+    )
+    return min(found, key=_RANKED.index)
+
+
+def _try(
+    runtime: AbstractRuntime, layer: Layer, *, format_name: str, base: str, neighbour: bool
+) -> Support:
+    weight, inputs = _numbers(layer)
+    plan = _plan(layer, format_name=format_name, base=base, neighbour=neighbour)
+    workload = Workload(name="trial", shapes={_INPUT: inputs.shape})
+    try:
+        model = export_plan(one_layer_onnx(layer, weight, neighbour=neighbour), plan)
+        built = runtime.build(model, settings=runtime.settings(base), workload=workload)
+    except (DeploymentError, FormatError) as error:
+        _LOG.info("No support for %s in %s: %s", layer.signature, format_name, error)
+        return Support.NONE
+    outputs = built.run({_INPUT: inputs})
+    expected = _expected(runtime, layer, format_name=format_name, weight=weight, inputs=inputs)
+    distance = compare_numbers({"output": outputs["output"]}, expected).relative_error
+    if distance > _LARGEST_ERROR:
+        _LOG.warning(
+            "No support for %s in %s under base %s: its output is off by %.2g.",
+            *(layer.signature, format_name, base, distance),
+        )
+        return Support.NONE
+    kernel = built.kernels().get(layer.name)
+    if kernel is None:
+        return Support.NONE
+    return found_support(format_named(format_name), kernel, base=base)
+
+
+def _expected(
+    runtime: AbstractRuntime, layer: Layer, *, format_name: str, weight: ndarray, inputs: ndarray
+) -> dict[str, ndarray]:
+    """Run the layer in fp32 on weights and inputs that were quantised and put back."""
+    format_ = format_named(format_name)
+    stored = quantise_weight(weight, format_.weight).dequantise()
+    if format_.activation is not None and layer.op is not Op.EMBEDDING:
+        codes = np.clip(np.rint(inputs / np.float32(_SCALE)) + _ZERO_POINT, 0, 255)
+        inputs = ((codes - _ZERO_POINT) * np.float32(_SCALE)).astype(np.float32)
+    plain = runtime.build(
+        one_layer_onnx(layer, stored, neighbour=False),
+        settings=runtime.settings("fp32"),
+        workload=Workload(name="trial", shapes={_INPUT: inputs.shape}),
+    )
+    return plain.run({_INPUT: inputs})
+
+
+def _numbers(layer: Layer) -> tuple[ndarray, ndarray]:
+    """Return a weight and inputs at random; a table gets no more rows than show the kernel."""
+    generator = np.random.default_rng(0)
+    shape = layer.weight_shape
+    if layer.op is Op.EMBEDDING:
+        shape = (min(shape[0], _MOST_ROWS), *shape[1:])
+    weight = generator.standard_normal(shape, dtype=np.float32)
+    if layer.op is Op.EMBEDDING:
+        return weight, generator.integers(0, shape[0], layer.input_shape)
+    return weight, generator.standard_normal(layer.input_shape, dtype=np.float32).clip(-4, 3.9)
+
+
+def _plan(layer: Layer, *, format_name: str, base: str, neighbour: bool) -> Plan:
+    quantizer = ActivationQuantizer(
+        scale=_SCALE, zero_point=_ZERO_POINT, low=-4.0, high=4.0, method="trial", samples=1
+    )
+    plan = Plan(
+        assignment={layer.name: format_name},
+        base=base,
+        quantizers={layer.name: quantizer, _NEIGHBOUR: quantizer},
+    )
+    if neighbour:
+        plan = replace(plan, assignment={**plan.assignment, _NEIGHBOUR: "w8a8"})
+    return plan
+
+
+def one_layer_onnx(layer: Layer, weight: ndarray, *, neighbour: bool) -> onnx.ModelProto:
+    """Return a base ONNX file that holds one layer, from `input` to `output`.
+
+    With `neighbour` a small linear layer of that name follows another path to `second`.
+    """
+    rows = layer.op is Op.EMBEDDING
+    initializers = [
+        numpy_helper.from_array(
+            np.ascontiguousarray(weight.T if layer.op is Op.LINEAR else weight), "weight"
+        )
+    ]
+    main = _NODES[layer.op](layer)
+    main.metadata_props.add(key=LAYER_KEY, value=layer.name)
+    nodes = [main]
+    names = ["output"]
+    if neighbour:
+        eye = np.eye(layer.output_shape[-1], dtype=np.float32)
+        initializers.append(numpy_helper.from_array(eye, _NEIGHBOUR))
+        # After a nonlinearity, so that no runtime merges the two layers.
+        nodes.append(helper.make_node("Tanh", ["output"], ["bent"], name="bend"))
+        second = helper.make_node("MatMul", ["bent", _NEIGHBOUR], ["second"], name="second")
+        second.metadata_props.add(key=LAYER_KEY, value=_NEIGHBOUR)
+        nodes.append(second)
+        names.append("second")
+    kind = TensorProto.INT64 if rows else TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "one_layer",
+        [helper.make_tensor_value_info(_INPUT, kind, [None] * len(layer.input_shape))],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * len(layer.output_shape))
+            for name in names
+        ],
+        initializer=initializers,
+    )
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION
+    )
+
+
+def _linear(layer: Layer) -> onnx.NodeProto:  # noqa: ARG001 - one of a table of functions
+    return helper.make_node("MatMul", [_INPUT, "weight"], ["output"], name="layer")
+
+
+def _embedding(layer: Layer) -> onnx.NodeProto:  # noqa: ARG001 - one of a table of functions
+    return helper.make_node("Gather", ["weight", _INPUT], ["output"], name="layer")
+
+
+def _conv(layer: Layer) -> onnx.NodeProto:
+    """Guess strides and padding that lead from the input's to the output's shape."""
+    kernel = layer.weight_shape[2:]
+    pairs = list(zip(layer.input_shape[2:], layer.output_shape[2:], strict=True))
+    strides = [max(1, round(before / after)) for before, after in pairs]
+    padding = [
+        max(0, (after - 1) * stride + size - before)
+        for (before, after), stride, size in zip(pairs, strides, kernel, strict=True)
+    ]
+    return helper.make_node(
+        "Conv",
+        [_INPUT, "weight"],
+        ["output"],
+        name="layer",
+        kernel_shape=list(kernel),
+        strides=strides,
+        pads=[pad // 2 for pad in padding] + [pad - pad // 2 for pad in padding],
+        group=layer.input_shape[1] // layer.weight_shape[1],
+    )
+
+
+_NODES: Final = {Op.LINEAR: _linear, Op.EMBEDDING: _embedding, Op.CONV: _conv}

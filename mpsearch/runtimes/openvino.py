@@ -1,0 +1,108 @@
+"""OpenVINO on the CPU: reads explicit QDQ ONNX as it is."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Final, final
+
+import onnx
+
+from mpsearch.core.graph import Layer
+from mpsearch.core.hardware import Device, Support, Workload
+from mpsearch.core.machine import installed_versions, this_processor
+from mpsearch.errors import DeploymentError, MissingPackageError, UnsupportedFeatureError
+from mpsearch.runtimes.one_layer import try_layer
+from mpsearch.runtimes.openvino_executable import OpenVinoExecutable
+from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
+
+_HINT: Final = {"fp32": "f32", "bf16": "bf16"}
+_PLUGIN: Final = "CPU"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OpenVino(AbstractRuntime):
+    """Intel's OpenVINO, CPU plugin."""
+
+    name: ClassVar[str] = "openvino"
+    formats: ClassVar[tuple[str, ...]] = ("w8a8", "w8", "w4g128", "w4")
+    revision: ClassVar[int] = 1
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Return fp32, and bf16 where the processor has it."""
+        capabilities = self._core.get_property(_PLUGIN, "OPTIMIZATION_CAPABILITIES")
+        return ("fp32", "bf16") if "BF16" in capabilities else ("fp32",)
+
+    def device(self, threads: int) -> Device:
+        """Return this processor under this version of OpenVINO."""
+        processor = this_processor()
+        flags = " ".join(processor.flags)
+        return Device(
+            name=f"{processor.name} ({flags})" if flags else processor.name,
+            runtime=self.name,
+            threads=threads,
+            software=installed_versions(["openvino"]),
+        )
+
+    def settings(self, base: str) -> dict[str, str]:
+        """Return the plugin's settings for a base; docs/decisions says what was measured.
+
+        Raises:
+            UnsupportedFeatureError: The processor cannot compute in the base.
+        """
+        if base not in self.bases:
+            raise UnsupportedFeatureError(
+                f"OpenVINO on {this_processor().name!r} has no base {base!r}. Expected one of "
+                f"{', '.join(self.bases)}. Choose one of them."
+            )
+        return {
+            "INFERENCE_PRECISION_HINT": _HINT[base],
+            "NUM_STREAMS": "1",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128",
+        }
+
+    @cached_property
+    def _core(self) -> Any:  # noqa: ANN401 - openvino ships no types
+        return _openvino().Core()
+
+    def _support(self, layer: Layer, format_name: str, *, base: str) -> Support:
+        return try_layer(self, layer, format_name=format_name, base=base)
+
+    def _build(
+        self,
+        model: onnx.ModelProto,
+        *,
+        settings: Mapping[str, str],
+        threads: int,
+        workload: Workload | None,
+        profile: bool,
+    ) -> AbstractExecutable:
+        chosen = dict(settings) | {"INFERENCE_NUM_THREADS": str(threads)}
+        if profile:
+            chosen["PERF_COUNT"] = "YES"
+        try:
+            network = self._core.read_model(model.SerializeToString())
+            if workload is not None:
+                network.reshape({name: list(shape) for name, shape in workload.shapes.items()})
+            compiled = self._core.compile_model(network, _PLUGIN, chosen)
+        except Exception as error:  # OpenVINO raises RuntimeError, and others from its bindings.
+            reason = str(error).strip().splitlines()
+            raise DeploymentError(
+                f"OpenVINO does not compile the model: {' '.join(reason[-2:])} Expected settings "
+                f"{chosen} to work"
+                + (f" with shapes {dict(workload.shapes)}" if workload else "")
+                + ". Change the format of the layer it names, the base, or the shapes."
+            ) from error
+        return OpenVinoExecutable(model=model, compiled=compiled, profiled=profile)
+
+
+def _openvino() -> Any:  # noqa: ANN401 - openvino ships no types
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        raise MissingPackageError(
+            "Package 'openvino' is not installed. Expected it for running plans. "
+            "Install it with `pip install 'mpsearch[search]'`."
+        ) from error

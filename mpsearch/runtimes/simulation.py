@@ -1,0 +1,66 @@
+"""No real runtime: every whole-number weight counts as native, and nothing is built.
+
+For studies of formats that no processor has, under the budget `weight_bits`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import onnx
+
+from mpsearch.core.formats import FORMATS, Granularity
+from mpsearch.core.graph import Layer
+from mpsearch.core.hardware import Device, Support, Workload
+from mpsearch.core.machine import installed_versions
+from mpsearch.errors import UnsupportedFeatureError
+from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Simulation(AbstractRuntime):
+    """Weights of 2 to 8 bits with one scale per channel, computed in fp32."""
+
+    name: ClassVar[str] = "simulation"
+    formats: ClassVar[tuple[str, ...]] = tuple(
+        name
+        for name, format_ in FORMATS.items()
+        if format_.weight.granularity is Granularity.CHANNEL and format_.activation is None
+    )
+    revision: ClassVar[int] = 1
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Return fp32 alone."""
+        return ("fp32",)
+
+    def device(self, threads: int) -> Device:
+        """Return a device that stands for none."""
+        return Device(
+            name="simulation",
+            runtime=self.name,
+            threads=threads,
+            software=installed_versions(["mpsearch"]),
+        )
+
+    def settings(self, base: str) -> dict[str, str]:  # noqa: ARG002 - nothing runs, so nothing is set
+        """Return no settings."""
+        return {}
+
+    def _support(self, layer: Layer, format_name: str, *, base: str) -> Support:  # noqa: ARG002 - all alike
+        return Support.NATIVE
+
+    def _build(
+        self,
+        model: onnx.ModelProto,  # noqa: ARG002 - refused before it is read
+        *,
+        settings: Mapping[str, str],  # noqa: ARG002 - the same
+        threads: int,  # noqa: ARG002 - the same
+        workload: Workload | None,  # noqa: ARG002 - the same
+        profile: bool,  # noqa: ARG002 - the same
+    ) -> AbstractExecutable:
+        raise UnsupportedFeatureError(
+            "Runtime 'simulation' builds no executable. Expected a runtime that runs plans, such "
+            "as 'openvino'. Use mpsearch.apply(model, plan) to run a simulated plan in torch."
+        )
