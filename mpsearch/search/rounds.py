@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Protocol, final, runtime_checkable
 
 from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Budget, Plan
@@ -18,13 +18,21 @@ from mpsearch.formulation import (
     resource_of,
 )
 from mpsearch.search.candidates import SearchSpace, identity, propose
-from mpsearch.verification.contest import Contest, Entry
+from mpsearch.verification.contest import Entry
 
 _ROUNDS: Final = 4
 # A reference whose earlier timing missed the limit by less than this may keep it head to head.
 _REFERENCE_ROOM: Final = 1.05
 # That many of the fastest references run along, as yardsticks of relative budgets.
 _YARDSTICKS: Final = 2
+
+
+@runtime_checkable
+class HoldsContests(Protocol):
+    """Whatever builds plans and measures them against each other."""
+
+    def hold(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> tuple[Entry, ...]:
+        """Return one entry per plan, in their order."""
 
 
 @final
@@ -53,7 +61,7 @@ class Judged:
 def search_rounds(
     space: SearchSpace,
     *,
-    contest: Contest,
+    contest: HoldsContests,
     parsed: tuple[ParsedBudget, ...],
     yardsticks: Yardsticks,
     progress: Progress | None = None,
@@ -74,10 +82,15 @@ def search_rounds(
     factor = 1.0
     for _ in range(_ROUNDS):
         broken = [judged.entry.plan for judged in seen if judged.entry.broken]
-        plans = propose(space, budgets=budgets, forbidden=broken, latency_factor=factor)
+        try:
+            plans = propose(space, budgets=budgets, forbidden=broken, latency_factor=factor)
+        except InfeasibleBudgetError:
+            if not seen:
+                raise
+            break
         known = {identity(judged.entry.plan) for judged in seen}
         new = [plan for plan in plans if identity(plan) not in known]
-        if not new and seen:
+        if not new:
             break
         field = _distinct([*new, *(rivals if not seen else rivals[:_YARDSTICKS])])
         entries = contest.hold(field, progress=progress)

@@ -1,0 +1,50 @@
+"""Reference plans are all the plans that need no search."""
+
+from mpsearch.core.graph import Layer, LayerGraph, Op
+from mpsearch.core.hardware import Support
+from mpsearch.search import reference_assignments
+
+
+def layer(name: str, op: Op) -> Layer:
+    """Return a small layer."""
+    return Layer(
+        name=name,
+        op=op,
+        weight_shape=(8, 8),
+        input_shape=(1, 8),
+        output_shape=(1, 8),
+        macs=64,
+        inputs_from=name,
+    )
+
+
+GRAPH = LayerGraph(
+    layers=(layer("embed", Op.EMBEDDING), layer("one", Op.LINEAR), layer("two", Op.CONV)),
+    edges=((0, 1), (1, 2)),
+    fingerprint="x",
+)
+FORMATS = ("w8a8", "w8", "w4g128", "w4")
+NATIVE, STORAGE = Support.NATIVE, Support.STORAGE
+SUPPORT = {
+    "embed": {"bf16": NATIVE, "w8": STORAGE, "w4": STORAGE},
+    "one": {"bf16": NATIVE, "w8a8": NATIVE, "w8": NATIVE, "w4g128": NATIVE},
+    "two": {"bf16": NATIVE, "w8a8": NATIVE, "w8": STORAGE},
+}
+
+
+def test_every_pair_of_formats_is_there_once() -> None:
+    found = reference_assignments(GRAPH, base="bf16", formats=FORMATS, support=SUPPORT)
+    # Four for Linear and Conv (base, w8a8, w8, w4g128) times three for embeddings.
+    assert len(found) == 12
+    assert len({tuple(each.values()) for each in found}) == 12
+    assert found[0] == {"embed": "bf16", "one": "bf16", "two": "bf16"}
+
+
+def test_a_layer_that_cannot_take_a_format_stays_in_the_base() -> None:
+    found = reference_assignments(GRAPH, base="bf16", formats=("w4g128",), support=SUPPORT)
+    assert {"embed": "bf16", "one": "w4g128", "two": "bf16"} in found
+
+
+def test_a_format_that_no_layer_takes_gives_no_plan() -> None:
+    found = reference_assignments(GRAPH, base="bf16", formats=("w2",), support=SUPPORT)
+    assert found == ({"embed": "bf16", "one": "bf16", "two": "bf16"},)

@@ -1,0 +1,167 @@
+"""The winner is the best that was measured to keep the budgets, whatever was forecast."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from mpsearch.core.hardware import Device, Support
+from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.core.progress import Progress
+from mpsearch.core.tables import CostTable, MeasuredPlan, SensitivityTable
+from mpsearch.errors import InfeasibleBudgetError
+from mpsearch.formulation import Yardsticks, parse_budgets
+from mpsearch.search import Judged, SearchSpace, search_rounds
+from mpsearch.verification.contest import Entry, Latency
+from mpsearch.verification.quality import Quality
+
+LAYERS = ("a", "b", "c", "d")
+FORMATS = ("fp32", "w8a8")
+# 100 ns each in fp32 and 50 in w8a8; the fastest reference takes 200.
+QUANTIZER = ActivationQuantizer(
+    scale=0.1, zero_point=128, low=-12.8, high=12.7, method="mse", samples=8
+)
+YARDSTICKS = Yardsticks(full_precision={}, fastest={"latency_ns": 200.0}, weights=4)
+
+
+def never(plan: Plan) -> bool:
+    """Say that a plan builds."""
+    return plan.schema_version == 0
+
+
+def as_forecast(plan: Plan) -> float:
+    """Return the loss that was promised."""
+    return plan.forecast["loss"]
+
+
+@dataclass
+class FakeContest:
+    """Measures forecasts times a factor; a plan may break, its loss may be anything."""
+
+    slower: float = 1.0
+    breaks: Callable[[Plan], bool] = never
+    loss: Callable[[Plan], float] = as_forecast
+    held: list[list[Plan]] = field(default_factory=list)
+
+    def hold(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> tuple[Entry, ...]:
+        assert progress is None
+        self.held.append(list(plans))
+        return tuple(self._entry(plan) for plan in plans)
+
+    def _entry(self, plan: Plan) -> Entry:
+        if self.breaks(plan):
+            return Entry(plan=plan, broken="does not compile")
+        is_reference = set(plan.assignment.values()) == {"w8a8"}
+        factor = 1.0 if is_reference else self.slower
+        return Entry(
+            plan=plan,
+            latency=Latency(
+                median_ns=plan.forecast["latency_ns"] * factor, stderr_ns=1.0, repeatability=0.01
+            ),
+            quality=Quality(loss=self.loss(plan), stderr=0.0, samples=8),
+        )
+
+
+def space() -> SearchSpace:
+    """Return four layers whose losses differ, so that each budget has one optimum."""
+    reference = MeasuredPlan(
+        assignment=dict.fromkeys(LAYERS, "w8a8"),
+        base="fp32",
+        placement="layer_inputs",
+        amount={"latency_ns": 200.0},
+        role="reference",
+    )
+    cost = CostTable(
+        layers=LAYERS,
+        formats=FORMATS,
+        base="fp32",
+        placement="layer_inputs",
+        amount={"latency_ns": np.array([[100, 50]] * 4)},
+        constant={"latency_ns": 0},
+        support=((Support.NATIVE,) * 2,) * 4,
+        measured=(reference,),
+        device=Device(name="test", runtime="simulation", threads=1),
+    )
+    table = SensitivityTable(
+        layers=LAYERS,
+        formats=("w4", "w8a8"),
+        loss=np.array([[9.0, 1.0], [9.0, 2.0], [9.0, 4.0], [9.0, 8.0]]),
+        stderr=np.zeros((4, 2)),
+        metric="output_error",
+        unit="squared output",
+        quantizers=dict.fromkeys(LAYERS, QUANTIZER),
+    )
+    return SearchSpace(sensitivity=table, costs=(cost,))
+
+
+def rounds(contest: FakeContest, text: str = "150% of fastest") -> tuple[Judged, ...]:
+    """Search under one budget on latency: 300 ns by default, two layers in w8a8."""
+    return search_rounds(
+        space(),
+        contest=contest,
+        parsed=parse_budgets({"latency": text}),
+        yardsticks=YARDSTICKS,
+    )
+
+
+def test_the_optimum_wins_where_the_forecast_holds() -> None:
+    tried = rounds(FakeContest())
+    assert tried[0].keeps
+    assert tried[0].loss == 3.0
+    assert tried[0].entry.plan.assignment == {"a": "w8a8", "b": "w8a8", "c": "fp32", "d": "fp32"}
+
+
+def test_a_plan_measured_better_wins_over_the_one_forecast_better() -> None:
+    def upside_down(plan: Plan) -> float:
+        return -plan.forecast["loss"]
+
+    tried = rounds(FakeContest(loss=upside_down))
+    kept = [judged for judged in tried if judged.keeps]
+    assert tried[0].loss == min(judged.loss for judged in kept)
+    assert tried[0].loss < -3.0
+
+
+def test_a_reference_that_measures_best_is_returned() -> None:
+    def reference_is_perfect(plan: Plan) -> float:
+        return 0.0 if plan.origin.startswith("reference") else 1.0
+
+    assert rounds(FakeContest(loss=reference_is_perfect))[0].is_reference
+
+
+def test_where_forecasts_are_too_short_the_limit_is_tightened_until_a_plan_fits() -> None:
+    contest = FakeContest(slower=1.19)
+    tried = rounds(contest, text="130% of fastest")
+    assert tried[0].keeps
+    assert all(j.entry.amount["latency_ns"] <= 260.0 for j in tried if j.keeps)
+
+
+def test_a_relative_limit_follows_the_yardstick_of_the_same_contest() -> None:
+    tried = rounds(FakeContest())
+    assert all(judged.budgets[0].limit == pytest.approx(300.0) for judged in tried)
+    assert any(judged.is_reference for judged in tried)
+
+
+def test_a_plan_that_does_not_build_is_left_out_and_replaced() -> None:
+    def optimum_breaks(plan: Plan) -> bool:
+        return plan.forecast["loss"] == 3.0
+
+    contest = FakeContest(breaks=optimum_breaks)
+    tried = rounds(contest)
+    assert tried[0].keeps
+    assert not tried[0].entry.broken
+    assert [judged.entry.broken for judged in tried if judged.entry.broken]
+
+
+def test_none_that_keeps_the_budget_is_an_error_with_what_was_reached() -> None:
+    with pytest.raises(InfeasibleBudgetError, match="when measured") as caught:
+        rounds(FakeContest(slower=3.0), text="201ns")
+    assert caught.value.smallest["latency"] == pytest.approx(200.0)
+
+
+def test_none_that_builds_says_why() -> None:
+    def always(plan: Plan) -> bool:
+        return plan.schema_version > 0
+
+    with pytest.raises(InfeasibleBudgetError, match="does not compile"):
+        rounds(FakeContest(breaks=always))
