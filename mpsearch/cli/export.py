@@ -17,6 +17,10 @@ def export(
     model: Model = None,
     model_from: ModelFrom = None,
     output: Annotated[Path, typer.Option("--output", help="ONNX file to write.")],
+    example: Annotated[
+        Path | None,
+        typer.Option("--example", help="With --model-from: samples that show the input shapes."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a plan's model as one explicit QDQ ONNX file."""
@@ -25,6 +29,6 @@ def export(
         source = read_model(model, model_from)
         from mpsearch.workflow.export import export as exported
 
-        exported(source, loaded, output)
+        exported(source, loaded, path=output, example=example)
         files = {"model": output}
         run.answer({"files": files, "bytes": output.stat().st_size}, shown=files_lines(files))

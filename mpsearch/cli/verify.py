@@ -11,6 +11,7 @@ from mpsearch.cli.options import (
     Model,
     ModelFrom,
     PlanFile,
+    Seed,
     Task,
     Threads,
     read_model,
@@ -28,6 +29,7 @@ def verify(
     data: Annotated[Path, typer.Option("--data", help="Samples to verify on: .npz or .jsonl.")],
     task: Task = "auto",
     threads: Threads = 1,
+    seed: Seed = 0,
     cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -43,9 +45,10 @@ def verify(
         rows = verified(
             source,
             loaded,
-            data,
+            data=data,
             task=task,
             threads=threads,
+            seed=seed,
             cache=cache,
             progress=run.progress,
         )

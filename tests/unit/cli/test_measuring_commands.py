@@ -69,7 +69,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
             list(tracked(range(3), "work", total=3, progress=options.get("progress")))
             print("chatter of a library")  # noqa: T201 what libraries do
             if name == "export":
-                Path(str(arguments[-1])).write_bytes(b"onnx")
+                options["path"].write_bytes(b"onnx")
             return result
 
         return work
@@ -164,7 +164,11 @@ def test_export_writes_the_file_of_the_plan(
 ) -> None:
     path = plan_file.with_name("model.onnx")
     found = answer("export", plan_file, "--model", "minilm", "--output", path)
-    assert calls["export"]["arguments"] == (Path("minilm"), PLAN, path)
+    assert calls["export"] == {
+        "arguments": (Path("minilm"), PLAN),
+        "path": path,
+        "example": None,
+    }
     assert found == {"files": {"model": str(path)}, "bytes": 4}
 
 
@@ -172,7 +176,8 @@ def test_verify_tells_whether_everything_held(
     calls: dict[str, dict[str, Any]], plan_file: Path, answer: Answer
 ) -> None:
     found = answer("verify", plan_file, "--model", "minilm", "--data", "test.npz")
-    assert calls["verify"]["arguments"] == (Path("minilm"), PLAN, Path("test.npz"))
+    assert calls["verify"]["arguments"] == (Path("minilm"), PLAN)
+    assert calls["verify"]["data"] == Path("test.npz")
     assert found["passed"] is False
 
 
