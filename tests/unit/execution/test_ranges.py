@@ -16,7 +16,7 @@ from mpsearch.tracing import trace_model
 
 def _data(samples: torch.Tensor, folder: Path) -> Dataset:
     return read_data(
-        [{"input": sample[None]} for sample in samples],
+        [{"input": rows} for rows in torch.split(samples, 2)],
         input_names=("input",),
         batch_size=2,
         folder=folder,

@@ -1,0 +1,247 @@
+"""The contract of a metric: how much one layer in one format hurts, all others kept."""
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, final
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from mpsearch.core.cache import Cache
+from mpsearch.core.formats import Format, format_named
+from mpsearch.core.machine import installed_versions
+from mpsearch.core.plan import ActivationQuantizer
+from mpsearch.core.progress import Progress
+from mpsearch.core.provenance import Provenance
+from mpsearch.core.tables import SensitivityTable
+from mpsearch.errors import FormatError, MeasurementError
+from mpsearch.execution import takes
+from mpsearch.tasks import AbstractTask, Dataset
+from mpsearch.tracing import TracedModel
+
+_LOG = logging.getLogger("mpsearch.sensitivity")
+_PACKAGES: Final = ("mpsearch", "torch", "numpy")
+REFERENCE: Final = "fp32"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a measurement cost: multiply-accumulates run, and those of a pass for each pair.
+
+    A pair is a layer and a format, counted once per batch. What comes from the cache is in
+    `cached_pairs` only.
+    """
+
+    macs: int = 0
+    full_macs: int = 0
+    measured_pairs: int = 0
+    cached_pairs: int = 0
+
+    @property
+    def share(self) -> float:
+        """Return the share that was run of one whole pass per measured pair."""
+        return self.macs / self.full_macs if self.full_macs else 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            macs=self.macs + other.macs,
+            full_macs=self.full_macs + other.full_macs,
+            measured_pairs=self.measured_pairs + other.measured_pairs,
+            cached_pairs=self.cached_pairs + other.cached_pairs,
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a metric is asked for, checked: only pairs in `pairs` are to be measured.
+
+    `pairs` maps each layer to the formats that it can take and that differ from the
+    reference, in the order of `formats`.
+    """
+
+    traced: TracedModel
+    task: AbstractTask
+    data: Dataset
+    formats: Mapping[str, Format]
+    pairs: Mapping[str, tuple[str, ...]]
+    quantizers: Mapping[str, ActivationQuantizer]
+    dynamic_group: int | None
+    cache: Cache | None
+    progress: Progress | None
+    seed: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a metric found: losses with their standard errors, NaN where not asked for."""
+
+    loss: Float64[ndarray, "L F"]
+    stderr: Float64[ndarray, "L F"]
+    samples: int
+    work: Work = field(default_factory=Work)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractMetric(ABC):
+    """A way to score one layer in one format; lower is better, summable over layers.
+
+    A subclass fills `_measure`; the base checks what goes in and certifies what comes out.
+    Raise `revision` when the same input would give another number: it is in every cache key.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    revision: ClassVar[int]
+
+    @final
+    def measure(
+        self,
+        traced: TracedModel,
+        *,
+        task: AbstractTask,
+        data: Dataset,
+        formats: Sequence[str],
+        offered: Mapping[str, Sequence[str]] | None = None,
+        quantizers: Mapping[str, ActivationQuantizer] | None = None,
+        dynamic_group: int | None = None,
+        cache: Cache | None = None,
+        progress: Progress | None = None,
+        report: Callable[[Work], None] | None = None,
+        seed: int = 0,
+    ) -> SensitivityTable:
+        """Score every layer in every format against the fp32 reference.
+
+        Args:
+            traced: The model.
+            task: What counts as output.
+            data: Calibration data.
+            formats: Columns of the table; fp32 scores 0 and costs nothing.
+            offered: The formats of each layer; None means all that it can take. Others are NaN.
+            quantizers: Of the layers' inputs, where a format has static activations.
+            dynamic_group: `execution.dynamic_group_of` the runtime that is deployed on.
+            cache: Where every value is kept as soon as it is measured; None keeps nothing.
+            progress: Told after each step, with the time left.
+            report: Given the work that was done.
+            seed: Of random draws; the same seed gives the same table.
+
+        Raises:
+            FormatError: A format is unknown, named twice, or offered to a layer that cannot
+                take it.
+            MeasurementError: An activation or a score is not finite, or a quantiser is missing.
+        """
+        numbers = _formats(formats)
+        request = Request(
+            traced=traced,
+            task=task,
+            data=data,
+            formats=numbers,
+            pairs=_pairs(traced, numbers, offered=offered),
+            quantizers=quantizers or {},
+            dynamic_group=dynamic_group,
+            cache=cache,
+            progress=progress,
+            seed=seed,
+        )
+        found = self._certified(self._measure(request), request)
+        _LOG.info(
+            "%s: %d pairs measured at %.0f %% of whole passes, %d from the cache.",
+            self.name,
+            found.work.measured_pairs,
+            100 * found.work.share,
+            found.work.cached_pairs,
+        )
+        if report is not None:
+            report(found.work)
+        return SensitivityTable(
+            layers=traced.graph.names,
+            formats=tuple(numbers),
+            loss=found.loss,
+            stderr=found.stderr,
+            metric=self.name,
+            unit=self.unit,
+            samples=found.samples,
+            quantizers=dict(request.quantizers),
+            # No clock: the same measurement gives the same table, bit for bit.
+            provenance=Provenance(
+                model=traced.graph.fingerprint,
+                data=data.fingerprint,
+                seed=seed,
+                versions=installed_versions(_PACKAGES),
+            ),
+        )
+
+    @abstractmethod
+    def _measure(self, request: Request) -> Measurement: ...
+
+    def _certified(self, found: Measurement, request: Request) -> Measurement:
+        """Return the measurement with the reference's zeros.
+
+        Raises:
+            MeasurementError: A score that was asked for is not finite.
+        """
+        loss, stderr = found.loss.copy(), found.stderr.copy()
+        for row, layer in enumerate(request.traced.graph.names):
+            for column, name in enumerate(request.formats):
+                if name == REFERENCE:
+                    loss[row, column] = stderr[row, column] = 0.0
+                elif name in request.pairs[layer] and not math.isfinite(loss[row, column]):
+                    raise MeasurementError(
+                        f"Metric {self.name!r} scores layer {layer!r} in {name!r} with "
+                        f"{loss[row, column]}. Expected a finite number. Leave this format out "
+                        "for the layer, or check the data."
+                    )
+        return Measurement(loss=loss, stderr=stderr, samples=found.samples, work=found.work)
+
+
+def measurement_of_samples(
+    errors: Float64[ndarray, "S L F"], *, work: Work | None = None
+) -> Measurement:
+    """Return means over samples with standard errors s / sqrt(S).
+
+    A single sample says nothing about its spread: its standard error is NaN.
+    """
+    samples = len(errors)
+    with np.errstate(invalid="ignore"):
+        spread = errors.std(axis=0, ddof=1) if samples > 1 else np.full(errors.shape[1:], np.nan)
+    return Measurement(
+        loss=errors.mean(axis=0),
+        stderr=spread / math.sqrt(samples),
+        samples=samples,
+        work=work or Work(),
+    )
+
+
+def _formats(names: Sequence[str]) -> dict[str, Format]:
+    if not names or len(set(names)) < len(names):
+        raise FormatError(
+            f"The formats {list(names)} are empty or name one twice. Expected different formats, "
+            "at least one. Correct the list."
+        )
+    return {name: format_named(name) for name in names}
+
+
+def _pairs(
+    traced: TracedModel,
+    formats: Mapping[str, Format],
+    *,
+    offered: Mapping[str, Sequence[str]] | None,
+) -> dict[str, tuple[str, ...]]:
+    pairs: dict[str, tuple[str, ...]] = {}
+    for layer in traced.graph.layers:
+        possible = [name for name, number in formats.items() if takes(layer, number)]
+        wanted = possible if offered is None else offered.get(layer.name, ())
+        refused = [name for name in wanted if name in formats and name not in possible]
+        if refused:
+            raise FormatError(
+                f"Layer {layer.name!r} ({layer.op}, weight {layer.weight_shape}) is offered "
+                f"{refused[0]!r}, which it cannot take. Expected one of {possible}. Leave it out."
+            )
+        pairs[layer.name] = tuple(name for name in possible if name in wanted and name != REFERENCE)
+    return pairs

@@ -1,0 +1,146 @@
+"""Laws of every sensitivity metric: inherit the suite and say which metric it is for."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpsearch.core.cache import Cache
+from mpsearch.core.tables import SensitivityTable
+from mpsearch.execution import observe_ranges
+from mpsearch.sensitivity import AbstractMetric
+from mpsearch.tasks import TASKS, AbstractTask, Dataset, read_data
+from mpsearch.testing import networks
+from mpsearch.tracing import TracedModel, trace_model
+
+_FORMATS = ("fp32", "bf16", "w8a8", "w8", "w4", "w2")
+_SAMPLES = 6
+
+
+class MetricLaws(ABC):
+    """What a score of layers and formats must keep true, on three kinds of network."""
+
+    # Sums over a batch of another size round otherwise; float32 through a few layers.
+    split_tolerance: float = 1e-3
+
+    @abstractmethod
+    def metric(self) -> AbstractMetric:
+        """Return the metric under test."""
+
+    def test_scores_are_finite_where_asked_for_and_absent_elsewhere(self, tmp_path: Path) -> None:
+        for case in _CASES:
+            traced = _traced(case)
+            offered = {name: ("w4", "w2") if place % 2 else () for place, name in _numbered(traced)}
+            table = self._table(case, tmp_path, offered=offered)
+            for place, _ in _numbered(traced):
+                asked = np.array(
+                    [
+                        name == "fp32" or (place % 2 == 1 and name in ("w4", "w2"))
+                        for name in _FORMATS
+                    ]
+                )
+                assert (np.isfinite(table.loss[place]) == asked).all()
+                assert (np.isfinite(table.stderr[place]) == asked).all()
+
+    def test_the_reference_scores_nothing(self, tmp_path: Path) -> None:
+        for case in _CASES:
+            table = self._table(case, tmp_path)
+            assert (table.loss[:, _FORMATS.index("fp32")] == 0).all()
+            assert (table.stderr[:, _FORMATS.index("fp32")] == 0).all()
+
+    def test_the_same_seed_gives_the_same_table(self, tmp_path: Path) -> None:
+        for case in _CASES:
+            first, second = (self._table(case, tmp_path, seed=3) for _ in range(2))
+            np.testing.assert_array_equal(first.loss, second.loss)
+            np.testing.assert_array_equal(first.stderr, second.stderr)
+
+    def test_the_cut_into_batches_does_not_matter(self, tmp_path: Path) -> None:
+        for case in _CASES:
+            whole, cut = (self._table(case, tmp_path, batch_size=size) for size in (_SAMPLES, 2))
+            assert whole.samples == cut.samples
+            largest = np.nanmax(np.abs(whole.loss))
+            np.testing.assert_allclose(
+                cut.loss, whole.loss, rtol=self.split_tolerance, atol=1e-7 * largest
+            )
+            np.testing.assert_allclose(
+                cut.stderr, whole.stderr, rtol=self.split_tolerance, atol=1e-7 * largest
+            )
+
+    def test_the_cache_changes_no_bit(self, tmp_path: Path) -> None:
+        for case in _CASES:
+            plain = self._table(case, tmp_path)
+            store = Cache(folder=tmp_path / "cache")
+            cold, warm = (self._table(case, tmp_path, cache=store) for _ in range(2))
+            for table in (cold, warm):
+                np.testing.assert_array_equal(table.loss, plain.loss)
+                np.testing.assert_array_equal(table.stderr, plain.stderr)
+
+    def test_fewer_bits_hurt_more_over_all_layers(self, tmp_path: Path) -> None:
+        """Single layers need not be monotone; from 8 to 2 bits their sum is."""
+        for case in _CASES:
+            total = np.nansum(self._table(case, tmp_path).loss, axis=0)
+            assert total[_FORMATS.index("w8")] < total[_FORMATS.index("w2")]
+
+    def _table(
+        self,
+        case: str,
+        folder: Path,
+        *,
+        batch_size: int = 3,
+        **arguments: Any,  # noqa: ANN401 - of `measure`
+    ) -> SensitivityTable:
+        traced, task = _traced(case), _CASES[case][1]
+        data = _data(case, traced=traced, folder=folder, batch_size=batch_size)
+        ranges = observe_ranges(
+            traced, _data(case, traced=traced, folder=folder, batch_size=_SAMPLES)
+        )
+        return self.metric().measure(
+            traced, task=task, data=data, formats=_FORMATS, quantizers=ranges, **arguments
+        )
+
+
+_CASES: Mapping[str, tuple[networks.Network, AbstractTask]] = {
+    "forms": (networks.forms, TASKS["causal_lm"]),
+    "convolutions": (networks.convolutions, TASKS["classification"]),
+    "transformer": (networks.transformer, TASKS["causal_lm"]),
+}
+
+
+@cache
+def _traced(case: str) -> TracedModel:
+    return trace_model(*_CASES[case][0]())
+
+
+def _numbered(traced: TracedModel) -> list[tuple[int, str]]:
+    return list(enumerate(traced.graph.names))
+
+
+def _data(case: str, *, traced: TracedModel, folder: Path, batch_size: int) -> Dataset:
+    generator = torch.Generator().manual_seed(7)
+    batch = {
+        name: _more(value, generator=generator, is_mask=name.endswith("mask"))
+        for name, value in traced.example.items()
+    }
+    cuts = range(0, _SAMPLES, batch_size)
+    return read_data(
+        [{name: each[cut : cut + batch_size] for name, each in batch.items()} for cut in cuts],
+        input_names=traced.input_names,
+        batch_size=batch_size,
+        folder=folder / case,
+    )
+
+
+def _more(example: Tensor, *, generator: torch.Generator, is_mask: bool) -> Tensor:
+    """Return other samples of the example's shape; masks keep each sample's first tokens."""
+    shape = (_SAMPLES, *example.shape[1:])
+    if example.is_floating_point():
+        return torch.randn(shape, generator=generator)
+    if is_mask:
+        lengths = torch.randint(2, shape[1] + 1, (_SAMPLES, 1), generator=generator)
+        return (torch.arange(shape[1])[None] < lengths).long()
+    return torch.randint(0, int(example.max()) + 1, shape, generator=generator)
