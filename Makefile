@@ -13,6 +13,7 @@ help:  ## Show this list.
 install: $(STAMP)  ## Make the virtual environment and install everything into it.
 
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable '.[all]'
@@ -30,7 +31,7 @@ check: $(STAMP)  ## Hold the house style: lint, types, layers, sizes, doctests.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --doctest-modules mpsearch -q --no-header
+	$(BIN)/python -m pytest --doctest-modules mpsearch benchmarks -q --no-header
 
 bench: $(STAMP)  ## Measure the bars of one area: make bench AREA=path [ARGS=--small].
 	@$(BIN)/python -m benchmarks $(AREA) $(ARGS)
