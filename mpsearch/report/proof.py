@@ -72,6 +72,7 @@ class RivalView:
     dot: float | None
     interval: tuple[float, float] | None
     verdict: str
+    broken: str
     keeps: bool
     is_returned: bool
 
@@ -241,7 +242,7 @@ def _rival_view(each: TriedPlan, *, plan: Plan, scale: Scale) -> RivalView:
     verdict = (
         "returned"
         if is_returned
-        else f"not built: {each.broken}"
+        else "not built"
         if each.broken
         else "keeps the budgets"
         if each.keeps
@@ -260,6 +261,7 @@ def _rival_view(each: TriedPlan, *, plan: Plan, scale: Scale) -> RivalView:
         dot=None if each.loss is None else scale.percent(each.loss),
         interval=None if each.loss is None else _interval(each.loss, each.stderr, scale=scale),
         verdict=verdict,
+        broken=each.broken,
         keeps=each.keeps,
         is_returned=is_returned,
     )
