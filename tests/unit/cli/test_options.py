@@ -10,6 +10,7 @@ from mpsearch.errors import BudgetError, DataError, FormatError, ModelError, Usa
 
 def test_a_limit_may_hold_an_equals_sign_and_spaces() -> None:
     assert read_budgets(["latency = 115% of fastest"]) == {"latency": "115% of fastest"}
+    assert read_budgets(["latency=<=4ms"]) == {"latency": "<=4ms"}
 
 
 @pytest.mark.parametrize("text", ["latency", "latency=", "=4ms", ""])
