@@ -40,7 +40,8 @@ def read_data(
         source: Path of an .npz without pickles or a .jsonl; a tensor, array or mapping of
             them (first dimension: samples); strings; a torch `Dataset`; or any iterable of
             batches (tensors, tuples in the order of `input_names`, or dicts), such as a
-            `DataLoader`; or a Dataset, which is returned.
+            `DataLoader` (one that shuffles gives other data on every run, so nothing that
+            was measured is found again); or a Dataset, which is returned.
         input_names: Names of the model's inputs. Other keys are labels.
         batch_size: Samples per batch where the source does not cut it.
         folder: Where data is kept.

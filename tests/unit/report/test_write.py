@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from mpsearch.core.files import to_json
 from mpsearch.core.plan import Plan
 from mpsearch.report import TriedPlan, write_report
 from mpsearch.testing import example_result
@@ -206,6 +208,16 @@ def test_writing_a_report_loads_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tried_plans_survive_a_file(tmp_path: Path) -> None:
+    plan = example_result.plan(example_result.graph(blocks=1))
+    tried = example_result.tried(plan)
+    read = TypeAdapter(tuple[TriedPlan, ...]).validate_json(to_json(tried))
+    assert read == tried
+    write_report(tmp_path / "a.html", plan=plan, tried=tried)
+    write_report(tmp_path / "b.html", plan=plan, tried=read)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
 def test_the_judgement_of_the_search_is_understood(tmp_path: Path) -> None:
