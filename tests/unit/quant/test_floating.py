@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Float32
@@ -15,6 +15,7 @@ from mpsearch.quant import QUANTIZERS
 from mpsearch.quant.floating import round_to_bfloat16
 
 
+@settings(deadline=None)  # a busy machine is no broken law
 @given(values=hnp.arrays(np.float32, 50, elements=st.floats(width=32)))
 def test_rounding_equals_ml_dtypes(values: Float32[ndarray, " N"]) -> None:
     with np.errstate(invalid="ignore", over="ignore"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Float32
@@ -106,6 +106,7 @@ def test_a_format_that_does_not_fit_is_refused(
 _RANGES = st.tuples(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32)).map(sorted)
 
 
+@settings(deadline=None)  # a busy machine is no broken law
 @given(
     ends=_RANGES,
     values=hnp.arrays(np.float32, 20, elements=st.floats(0, 1, width=32)),

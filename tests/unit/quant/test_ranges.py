@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Float32
@@ -32,6 +32,7 @@ def _error(values: Float32[ndarray, "..."], quantizer: ActivationQuantizer) -> f
 
 
 @pytest.mark.parametrize("method", RANGE_METHODS)
+@settings(deadline=None, max_examples=40)  # a busy machine is no broken law
 @given(
     values=hnp.arrays(
         np.float32,

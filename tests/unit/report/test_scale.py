@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpsearch.report.front import front_view
@@ -16,6 +16,7 @@ from mpsearch.testing import example_result
 _FINITE = st.floats(-1e9, 1e9).filter(lambda value: value == 0 or abs(value) > 1e-9)
 
 
+@settings(deadline=None)  # a busy machine is no broken law
 @given(values=st.lists(_FINITE, min_size=1, max_size=20))
 def test_places_lie_on_the_axis_and_keep_the_order(values: list[float]) -> None:
     scale = scale_of(values)
@@ -24,6 +25,7 @@ def test_places_lie_on_the_axis_and_keep_the_order(values: list[float]) -> None:
     assert all(0 <= place <= 100 for place in places)
 
 
+@settings(deadline=None)  # a busy machine is no broken law
 @given(values=st.lists(_FINITE, min_size=1, max_size=20))
 def test_ticks_are_few_rising_and_on_the_axis(values: list[float]) -> None:
     scale = scale_of(values)
