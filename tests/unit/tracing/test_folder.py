@@ -1,0 +1,184 @@
+"""Folders of transformers load by name, offline, and never run what they bring along."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from mpsearch.errors import ModelError
+from mpsearch.tracing import load_folder, trace_model
+
+_SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
+_TEXT = {"vocab_size": 60, "max_position_embeddings": 40, **_SIZES}
+_GPT2 = {"vocab_size": 60, "n_positions": 40, "n_embd": 32, "n_layer": 1, "n_head": 2}
+_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+
+
+def _saved(auto_class: str, kind: str, *, folder: Path, **fields: object) -> nn.Module:
+    """Write a random model of a type to a folder and return it."""
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **fields)
+    model = getattr(transformers, auto_class).from_config(config)
+    model.save_pretrained(folder)
+    assert isinstance(model, nn.Module)
+    return model.eval()
+
+
+def _sentence_folder(folder: Path, *, mode: str = "pooling_mode_mean_tokens") -> Path:
+    _saved("AutoModel", "bert", folder=folder, **_TEXT)
+    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+    modules = [
+        {"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({mode: True}))
+    return folder
+
+
+def test_a_sentence_folder_gives_pooled_vectors_of_unit_length(tmp_path: Path) -> None:
+    folder = _sentence_folder(tmp_path)
+    loaded = load_folder(folder)
+    plain = transformers.AutoModel.from_pretrained(folder)
+    ids = loaded.example["input_ids"]
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    with torch.no_grad():
+        hidden = plain(input_ids=ids, attention_mask=mask).last_hidden_state
+        found = loaded.module(input_ids=ids, attention_mask=mask)
+    wanted = torch.stack([hidden[0].mean(0), hidden[1, :7].mean(0)])
+    torch.testing.assert_close(found, wanted / wanted.norm(dim=1, keepdim=True))
+    assert (loaded.task, loaded.root) == ("embedding", "model.")
+
+
+def test_pooling_by_the_first_token(tmp_path: Path) -> None:
+    loaded = load_folder(_sentence_folder(tmp_path, mode="pooling_mode_cls_token"))
+    with torch.no_grad():
+        hidden = loaded.module.model(**loaded.example).last_hidden_state  # type: ignore[operator]  # a module of the wrapper
+        found = loaded.module(**loaded.example)
+    torch.testing.assert_close(found, torch.nn.functional.normalize(hidden[:, 0], dim=1))
+
+
+_CAUSAL, _IMAGES, _TEXTS = (
+    "AutoModelForCausalLM",
+    "AutoModelForImageClassification",
+    "AutoModelForSequenceClassification",
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "auto_class", "fields", "layer", "count"),
+    [
+        ("gpt2", _CAUSAL, _GPT2, "transformer.h.0.attn.c_attn", 7),
+        ("llama", _CAUSAL, {**_TEXT, "num_key_value_heads": 1}, "lm_head", 9),
+        ("vit", _IMAGES, {"image_size": 16, "patch_size": 8, **_SIZES}, "classifier", 8),
+        ("resnet", _IMAGES, _RESNET, "classifier.1", 7),
+        ("bert", _TEXTS, _TEXT, "bert.encoder.layer.0.attention.self.query", 11),
+    ],
+)
+def test_families_load_and_trace_under_their_own_names(
+    tmp_path: Path,
+    *,
+    kind: str,
+    auto_class: str,
+    fields: dict[str, object],
+    layer: str,
+    count: int,
+) -> None:
+    model = _saved(auto_class, kind, folder=tmp_path, **fields)
+    loaded = load_folder(tmp_path)
+    assert loaded.task == ("causal_lm" if auto_class == _CAUSAL else "classification")
+    with torch.no_grad():
+        wanted: Tensor = model(**loaded.example).logits
+        torch.testing.assert_close(loaded.module(**loaded.example), wanted)
+    traced = trace_model(loaded.module, loaded.example, root=loaded.root)
+    assert layer in traced.graph.names
+    assert len(traced.graph.layers) == count
+    batch = {name: torch.cat([value, value[:1]]) for name, value in loaded.example.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(traced.module(**batch), loaded.module(**batch))
+
+
+def test_linear_layers_of_gpt2_stand_transposed_and_are_counted_alike(tmp_path: Path) -> None:
+    _saved(_CAUSAL, "gpt2", folder=tmp_path, **_GPT2)
+    loaded = load_folder(tmp_path)
+    graph = trace_model(loaded.module, loaded.example, root=loaded.root).graph
+    assert graph.layers[graph.index("transformer.h.0.attn.c_attn")].weight_shape == (96, 32)
+    # The head is tied to the token embedding.
+    (tied,) = graph.shared_weights
+    assert {graph.names[place] for place in tied} == {"transformer.wte", "lm_head"}
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt"])
+def test_pickles_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / name).write_bytes(b"never read")
+    with pytest.raises(ModelError, match=f"only as '{name}'.*Expected safetensors"):
+        load_folder(tmp_path)
+
+
+def test_missing_folders_and_weights_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        load_folder(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="holds no weights"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "t5"}, "is of type 't5'"),
+        ({"model_type": None}, "is of type"),
+        ({"auto_map": {"AutoModel": "code.Model"}}, "asks for code of its own"),
+        ({"quantization_config": {"bits": 4}}, "quantised already"),
+        ({"hidden_size": 64}, "lacks .* weights|cannot be loaded"),
+        ({"num_hidden_layers": 2}, "lacks .* weights"),
+    ],
+)
+def test_configs_that_do_not_fit_are_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    folder = _sentence_folder(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=message):
+        load_folder(folder)
+
+
+def test_damaged_weights_are_told(tmp_path: Path) -> None:
+    folder = _sentence_folder(tmp_path)
+    (folder / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(ModelError, match="cannot be loaded as bert"):
+        load_folder(folder)
+
+
+def test_modules_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    folder = _sentence_folder(tmp_path / "inner")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[1]["path"] = "../../elsewhere"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match="outside of it"):
+        load_folder(folder)
+
+
+def test_unknown_pooling_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="pools by"):
+        load_folder(_sentence_folder(tmp_path, mode="pooling_mode_max_tokens"))
+
+
+def test_fields_outside_the_architecture_are_ignored(tmp_path: Path) -> None:
+    folder = _sentence_folder(tmp_path)
+    reference = load_folder(folder)
+    config = json.loads((folder / "config.json").read_text())
+    extra = {"attn_implementation": "eager", "output_attentions": True, "run_me": "code"}
+    (folder / "config.json").write_text(json.dumps(config | extra))
+    again = load_folder(folder)
+    assert torch.equal(again.module(**again.example), reference.module(**reference.example))
