@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, final, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from numpy.random import Generator
 
@@ -30,6 +30,7 @@ _TRIES = 3  # per slot; on a machine that stays busy a bad slot is better than n
 _PROBE_SIZE = 64
 _PROBE_REPEATS = 15
 _MEDIAN_FACTOR = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean
+_FEWEST_SLOTS = 3  # per executable; the best ones where the core spoils all of them
 _POLISHES = 5  # medians settle after two or three
 _MAD_FACTOR = 1.4826  # median absolute deviation to standard deviation, for normal noise
 
@@ -105,7 +106,8 @@ def time_together(
     In each round every executable gets one slot of at least `slot_seconds`, in a new random
     order; the first third of a slot is dropped, its median kept. Before and after a slot a
     small matrix product shows the state of the core: a slot 10 % off the best state is
-    repeated, three times at most. What a whole round was slower is taken out of all its slots.
+    repeated, three times at most, and left out where an executable has three better ones.
+    What a whole round was slower is taken out of all its slots.
     Rounds go on until the mean standard error is at most
     `relative_error` of the latency, or until the time limit; there are at least four.
 
@@ -119,38 +121,72 @@ def time_together(
     state = CoreState() if state is None else state
     report = silent if progress is None else progress
     start = state.clock()
-    rows: list[list[float]] = []
-    contended = 0
+    slots = _Slots(count=len(executables))
     is_enough = False
     while not is_enough:
-        row = [0.0] * len(executables)
+        slots.begin_round()
         for place in generator.permutation(len(executables)):
-            row[place], is_clean = _screened_slot(
+            seconds, slowdown = _screened_slot(
                 executables[place], slot_seconds=slot_seconds, state=state
             )
-            contended += not is_clean
-        rows.append(row)
+            slots.add(int(place), seconds=seconds, slowdown=slowdown)
         left = time_limit_seconds - (state.clock() - start)
-        is_enough = _is_enough(rows, relative_error=relative_error, seconds_left=left)
-        report(_event(phase, rounds=len(rows), limit=time_limit_seconds, left=left, last=is_enough))
-    return _timings(np.array(rows), contended=contended)
+        is_enough = _is_enough(slots, relative_error=relative_error, seconds_left=left)
+        report(
+            _event(phase, rounds=slots.rounds, limit=time_limit_seconds, left=left, last=is_enough)
+        )
+    return _timings(slots)
 
 
-def _is_enough(
-    rows: Sequence[Sequence[float]], *, relative_error: float, seconds_left: float
-) -> bool:
-    if len(rows) < _SMALLEST_ROUNDS:
+@final
+@dataclass(kw_only=True)
+class _Slots:
+    """Seconds and slowdown of the core of every slot, by round and executable."""
+
+    count: int
+    seconds: list[list[float]] = field(default_factory=list)
+    slowdown: list[list[float]] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> int:
+        return len(self.seconds)
+
+    def begin_round(self) -> None:
+        self.seconds.append([math.nan] * self.count)
+        self.slowdown.append([math.inf] * self.count)
+
+    def add(self, place: int, *, seconds: float, slowdown: float) -> None:
+        self.seconds[-1][place] = seconds
+        self.slowdown[-1][place] = slowdown
+
+    def clean(self) -> Bool[ndarray, "rounds N"]:
+        return np.array(self.slowdown) <= _TOLERATED_STATE
+
+    def kept(self) -> Float[ndarray, "rounds N"]:
+        """Return log seconds, NaN in slots that the core spoiled; each keeps its best few."""
+        slowdown = np.array(self.slowdown)
+        few = min(_FEWEST_SLOTS, len(slowdown)) - 1
+        best = np.sort(slowdown, axis=0)[few]
+        return np.where(
+            slowdown <= np.maximum(best, _TOLERATED_STATE), np.log(np.array(self.seconds)), np.nan
+        )
+
+
+def _is_enough(slots: _Slots, *, relative_error: float, seconds_left: float) -> bool:
+    if slots.rounds < _SMALLEST_ROUNDS:
         return False
     if seconds_left <= 0:
         return True
-    _, residual = _polished(np.log(np.array(rows)))
+    if bool((slots.clean().sum(axis=0) < _FEWEST_SLOTS).any()):
+        return False
+    _, residual = _polished(slots.kept())
     return bool(np.mean(_stderr(residual)) <= relative_error)
 
 
 def _screened_slot(
     executable: Timeable, *, slot_seconds: float, state: CoreState
-) -> tuple[float, bool]:
-    """Return the median of the slot in the best state of the core, and whether that was good."""
+) -> tuple[float, float]:
+    """Return the median of the slot in the best state of the core, and how slow that was."""
     best_slowdown, best_seconds = math.inf, math.nan
     for _ in range(_TRIES):
         before = state.slowdown()
@@ -159,8 +195,8 @@ def _screened_slot(
         if slowdown < best_slowdown:
             best_slowdown, best_seconds = slowdown, seconds
         if best_slowdown <= _TOLERATED_STATE:
-            return best_seconds, True
-    return best_seconds, False
+            break
+    return best_seconds, best_slowdown
 
 
 def _slot(executable: Timeable, *, slot_seconds: float, state: CoreState) -> tuple[float, float]:
@@ -184,47 +220,51 @@ def _slot(executable: Timeable, *, slot_seconds: float, state: CoreState) -> tup
     return median, float(np.median(wall)) / median
 
 
-def _timings(slots: Float[ndarray, "rounds N"], *, contended: int) -> Timings:
-    effect, residual = _polished(np.log(slots))
+def _timings(slots: _Slots) -> Timings:
+    effect, residual = _polished(slots.kept())
     seconds = np.exp(effect)
-    halves = np.median(residual[0::2], axis=0) - np.median(residual[1::2], axis=0)
+    halves = [_half_difference(column[np.isfinite(column)]) for column in residual.T]
     # Each half has twice the variance of the whole, so their difference has twice that of two
     # whole measurements.
-    repeatability = float(np.sqrt(np.mean(halves**2) / 2)) * _spared(slots.shape[1])
+    repeatability = math.sqrt(float(np.mean(np.square(halves))) / 2) * _spared(slots.count)
     return Timings(
         seconds=seconds,
         stderr=seconds * _stderr(residual),
-        rounds=len(slots),
+        rounds=slots.rounds,
         repeatability=repeatability,
-        contended=contended / slots.size,
+        contended=float(1 - slots.clean().mean()),
     )
+
+
+def _half_difference(residual: Float[ndarray, " kept"]) -> float:
+    return float(np.median(residual[0::2]) - np.median(residual[1::2]))
 
 
 def _polished(
     logarithms: Float[ndarray, "rounds N"],
 ) -> tuple[Float[ndarray, " N"], Float[ndarray, "rounds N"]]:
-    """Split log time into executable + round + residual by medians.
+    """Split log time into executable + round + residual by medians; NaN stands for no slot.
 
     A round in which the whole machine is slow then moves no executable: under other work,
     timing 18 MiniLM plans twice differed by 1.4 % instead of 3.0 %. Source: Tukey (1977),
     Exploratory Data Analysis, chapter 11 (median polish).
     """
+    used = np.isfinite(logarithms).any(axis=1)
     rounds = np.zeros((len(logarithms), 1))
-    effect = np.median(logarithms, axis=0)
+    effect = np.nanmedian(logarithms, axis=0)
     if logarithms.shape[1] > 1:  # one executable alone cannot tell a round from noise
         for _ in range(_POLISHES):
-            rounds = np.median(logarithms - effect, axis=1, keepdims=True)
-            rounds = rounds - np.median(rounds)
-            effect = np.median(logarithms - rounds, axis=0)
+            rounds[used] = np.nanmedian(logarithms[used] - effect, axis=1, keepdims=True)
+            rounds[used] -= np.median(rounds[used])
+            effect = np.nanmedian(logarithms - rounds, axis=0)
     return effect, logarithms - rounds - effect
 
 
 def _stderr(residual: Float[ndarray, "rounds N"]) -> Float[ndarray, " N"]:
     """Return the standard error of medians of log time, that is, relative to the time."""
-    deviation = np.median(np.abs(residual), axis=0) * _spared(residual.shape[1])
-    result: Float[ndarray, " N"] = (
-        _MEDIAN_FACTOR * _MAD_FACTOR * deviation / math.sqrt(len(residual))
-    )
+    deviation = np.nanmedian(np.abs(residual), axis=0) * _spared(residual.shape[1])
+    slots = np.isfinite(residual).sum(axis=0)
+    result: Float[ndarray, " N"] = _MEDIAN_FACTOR * _MAD_FACTOR * deviation / np.sqrt(slots)
     return result
 
 

@@ -1,0 +1,140 @@
+"""Profile a model on a device: one cost table per base precision and placement."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import onnx
+
+from mpsearch.core.cache import Cache
+from mpsearch.core.graph import LayerGraph
+from mpsearch.core.hardware import Resource, Support, Workload
+from mpsearch.core.machine import installed_versions
+from mpsearch.core.plan import ActivationQuantizer
+from mpsearch.core.progress import Progress
+from mpsearch.core.provenance import Provenance
+from mpsearch.core.tables import CostTable
+from mpsearch.cost.bops import bops_table, weight_bits_table
+from mpsearch.cost.latency_table import with_latency
+from mpsearch.cost.weight_bytes import weight_bytes_table
+from mpsearch.cost.whole_plans import PlanTimer
+from mpsearch.errors import FormatError
+from mpsearch.runtimes import AbstractRuntime
+
+_PACKAGES = ("mpsearch", "numpy", "onnx")
+
+
+def profile(  # noqa: PLR0913 - what was measured depends on each of them
+    base: onnx.ModelProto | None,
+    graph: LayerGraph,
+    *,
+    runtime: AbstractRuntime,
+    formats: Sequence[str],
+    base_precision: str,
+    workload: Workload,
+    placement: str = "layer_inputs",
+    threads: int = 1,
+    quantizers: Mapping[str, ActivationQuantizer] | None = None,
+    references: Sequence[Mapping[str, str]] = (),
+    cache: Cache | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> CostTable:
+    """Return what each layer costs in each format, and each boundary between formats.
+
+    Bytes, BOPs and weight bits are exact. Latency is measured on whole plans: the
+    references, random ones, and what is needed to see every signature in each format. The
+    runtime's counters of their nodes and their whole times are fitted together; see
+    `fit_node_table`. Each measured plan is kept in the cache and in `measured`.
+
+    Args:
+        base: The base ONNX file; None (a runtime that builds nothing) leaves latency out.
+        graph: The layers.
+        runtime: What builds and runs the plans.
+        formats: The columns of the table; the base precision among them.
+        base_precision: What everything runs in that no layer's format governs.
+        workload: The shape of each input; latency is that of one pass over it.
+        placement: Where activations are quantised.
+        threads: Threads of one inference.
+        quantizers: Of the inputs of layers, by layer; needed where formats quantise them.
+        references: Complete assignments to measure too, such as uniform plans.
+        cache: Where measured plans are kept.
+        progress: Told of each plan.
+        seed: Of the random plans and of the order of slots.
+
+    Raises:
+        FormatError: The base precision is not among the formats.
+        MeasurementError: Too few plans could be built and timed.
+    """
+    if base_precision not in formats:
+        raise FormatError(
+            f"The base precision {base_precision!r} is not among the formats "
+            f"{', '.join(formats)}. Expected it there, as layers may stay in it. Add it."
+        )
+    device = runtime.device(threads)
+    support = _support(graph, runtime=runtime, formats=formats, base=base_precision, cache=cache)
+    stored, rest = weight_bytes_table(
+        graph,
+        formats=formats,
+        allowed=np.array([[kind is not Support.NONE for kind in row] for row in support]),
+        base=base,
+        base_precision=base_precision,
+    )
+    table = CostTable(
+        layers=graph.names,
+        formats=tuple(formats),
+        base=base_precision,
+        placement=placement,
+        amount={
+            Resource.WEIGHT_BYTES: stored,
+            Resource.BOPS: bops_table(graph, formats=formats, base=base_precision),
+            Resource.WEIGHT_BITS: weight_bits_table(graph, formats=formats),
+        },
+        constant={Resource.WEIGHT_BYTES: rest},
+        support=support,
+        shared_weights=graph.shared_weights,
+        settings=runtime.settings(base_precision),
+        workloads=(workload,),
+        device=device,
+        provenance=Provenance(
+            model=graph.fingerprint,
+            seed=seed,
+            versions={**installed_versions(_PACKAGES), **device.software},
+            device=device.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+    )
+    if base is None:
+        return table
+    timer = PlanTimer(
+        base=base,
+        graph=graph,
+        runtime=runtime,
+        base_precision=base_precision,
+        placement=placement,
+        workload=workload,
+        threads=threads,
+        quantizers=quantizers or {},
+        cache=cache,
+        generator=np.random.default_rng(seed),
+        progress=progress,
+    )
+    return with_latency(table, graph, timer=timer, references=references, seed=seed)
+
+
+def _support(
+    graph: LayerGraph,
+    *,
+    runtime: AbstractRuntime,
+    formats: Sequence[str],
+    base: str,
+    cache: Cache | None,
+) -> tuple[tuple[Support, ...], ...]:
+    """Ask the runtime once per signature: equal layers are treated alike."""
+    known: dict[str, tuple[Support, ...]] = {}
+    for layer in graph.layers:
+        if layer.signature not in known:
+            known[layer.signature] = tuple(
+                runtime.support(layer, name, base=base, cache=cache) for name in formats
+            )
+    return tuple(known[layer.signature] for layer in graph.layers)
