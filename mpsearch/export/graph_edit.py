@@ -13,6 +13,8 @@ LAYER_KEY: Final = "mpsearch.layer"
 PART_KEY: Final = "mpsearch.part"  # marks nodes that an exporter adds to do a layer's work
 _WEIGHT_INPUT: Final = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
 
+_SHAPES: Final = frozenset({"Shape", "Size"})  # read the shape of a tensor, not its numbers
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,22 @@ def part_names(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     for layer, node in _marked(model, PART_KEY):
         names[layer] = (*names.get(layer, ()), node.name)
     return names
+
+
+def constant_layers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the layers whose input follows from the shapes of the model's inputs alone.
+
+    A runtime that knows the shapes computes them once, while building.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    varying = {value.name for value in model.graph.input} - constants
+    for node in model.graph.node:  # in order of execution, as ONNX demands
+        read = varying.intersection((*node.input, *_outer_names(node)))
+        if read and node.op_type not in _SHAPES:
+            varying.update(node.output)
+    return tuple(
+        layer for layer, node in _marked(model, LAYER_KEY) if not varying.intersection(node.output)
+    )
 
 
 def remove_unused_(model: onnx.ModelProto) -> None:

@@ -20,7 +20,7 @@ from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import PlanError
 from mpsearch.export.exporter import AbstractExporter
 from mpsearch.export.graph_edit import PART_KEY, LayerNode, layer_nodes, remove_unused_
-from mpsearch.export.quantised_weights import OP_OF, WeightStore
+from mpsearch.export.quantised_weights import OP_OF, WeightStore, check_takes
 
 PLAN_KEY: Final = "mpsearch.plan"
 SETTINGS_KEY: Final = "mpsearch.settings"
@@ -70,15 +70,16 @@ class _Edit:
     def quantise_(self, found: LayerNode, format_: Format) -> None:
         """Make one layer node read its quantised weight and, in w8a8, its quantised input."""
         node = found.node
-        if OP_OF[node.op_type] is Op.EMBEDDING and format_.weight.bits == _GATHERED_BITS:
+        op = OP_OF[node.op_type]
+        check_takes(format_, layer=found.layer, op=op)
+        if op is Op.EMBEDDING and format_.weight.bits == _GATHERED_BITS:
             self._gather_codes_(found, format_)
             return
         weight = self.weights.quantised(found, format_.weight)
         if found.transposed:
             weight = self._transposed(weight)
         node.input[found.weight_slot] = weight
-        # An embedding's input are row numbers: nothing to quantise.
-        if format_.activation is not None and OP_OF[node.op_type] is not Op.EMBEDDING:
+        if format_.activation is not None:
             quantizer = self._quantizer(found.layer)
             node.input[found.input_slot] = self._quantised_input(
                 node.input[found.input_slot], quantizer, node=node

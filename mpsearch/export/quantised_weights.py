@@ -10,7 +10,7 @@ from jaxtyping import Int8
 from numpy import ndarray
 from onnx import helper, numpy_helper
 
-from mpsearch.core.formats import Granularity, TensorFormat
+from mpsearch.core.formats import Format, Granularity, TensorFormat
 from mpsearch.core.graph import Op
 from mpsearch.errors import FormatError
 from mpsearch.export.graph_edit import LayerNode
@@ -41,7 +41,7 @@ class WeightStore:
         It has the initialiser's own shape. `nodes` grows by what computes it.
 
         Raises:
-            FormatError: The layer cannot take the format, or ONNX cannot store it.
+            FormatError: Groups do not divide the weight.
         """
         name = self.stored(found, number)
         if all(name not in node.output for node in self.nodes):
@@ -52,7 +52,7 @@ class WeightStore:
         """Add the initialisers `<name>.codes` and `<name>.scale` once, and return the name.
 
         Raises:
-            FormatError: The layer cannot take the format, or ONNX cannot store it.
+            FormatError: Groups do not divide the weight.
         """
         key = (found.initializer, number)
         if key not in self._names:
@@ -60,7 +60,6 @@ class WeightStore:
         return self._names[key]
 
     def _store(self, found: LayerNode, number: TensorFormat) -> str:
-        check_storable(number, layer=found.layer, op=OP_OF[found.node.op_type])
         tensor = next(t for t in self.model.graph.initializer if t.name == found.initializer)
         inputs_first = has_inputs_first(found)
         weight = numpy_helper.to_array(tensor)
@@ -84,8 +83,22 @@ def has_inputs_first(found: LayerNode) -> bool:
     return False
 
 
-def check_storable(number: TensorFormat, *, layer: str, op: Op) -> None:
-    """Raise FormatError where no ONNX tensor can hold the layer's weight in the format."""
+def check_takes(format_: Format, *, layer: str, op: Op) -> None:
+    """Raise FormatError where a layer of this kind cannot be written in a format.
+
+    The same formats as in the simulation (`mpsearch.execution`), less those that no ONNX
+    tensor can hold.
+    """
+    if op is Op.EMBEDDING and format_.activation is not None:
+        raise FormatError(
+            f"Layer {layer!r} is an embedding and asks for {format_.name!r}, which quantises its "
+            "input. Expected a format of weights only: an embedding reads row numbers. Choose "
+            "w8 or w4."
+        )
+    _check_storable(format_.weight, layer=layer, op=op)
+
+
+def _check_storable(number: TensorFormat, *, layer: str, op: Op) -> None:
     if number.kind != "integer" or number.bits not in STORED_AS:
         raise FormatError(
             f"Layer {layer!r} asks for weights of {number.bits} bits ({number.kind}). Expected "

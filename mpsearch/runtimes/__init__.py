@@ -1,6 +1,7 @@
 """Run plans for real, and find what each runtime supports: one runtime per file."""
 
 from mpsearch.runtimes.comparison import Agreement, compare_numbers
+from mpsearch.runtimes.loading import Runnable, load
 from mpsearch.runtimes.openvino import OpenVino
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime, Kernel, NodeTime
 from mpsearch.runtimes.simulation import Simulation
@@ -14,5 +15,7 @@ __all__ = [
     "Agreement",
     "Kernel",
     "NodeTime",
+    "Runnable",
     "compare_numbers",
+    "load",
 ]

@@ -9,7 +9,6 @@ from mpsearch.core.plan import Plan
 from mpsearch.errors import DeploymentError
 from mpsearch.runtimes.runtime import Kernel
 
-FOLDED: Final = "constant"
 _GATHERS: Final = "Gather"
 _PLAIN: Final = {"fp32": ("f32",), "bf16": ("bf16",)}
 _QUANTISED_INPUT: Final = ("u8",)
@@ -21,7 +20,7 @@ def found_support(format_: Format, kernel: Kernel, *, base: str) -> Support:
     Native: it works on the stored numbers, and on quantised inputs where the format has
     them. Storage: the weight is kept small, and widened to compute. None: it is kept wide.
     """
-    if kernel.type == FOLDED:
+    if kernel == Kernel.folded():
         return Support.NATIVE
     if format_.is_floating:
         # Gathering computes nothing, so the precision of a plain table is not the base's.

@@ -10,8 +10,8 @@ from numpy import ndarray
 
 from mpsearch.core.plan import Plan
 from mpsearch.errors import DataError, UsageError
-from mpsearch.export.graph_edit import fused_names, part_names
-from mpsearch.runtimes.kernel_check import FOLDED, check_kernels
+from mpsearch.export.graph_edit import constant_layers, fused_names, part_names
+from mpsearch.runtimes.kernel_check import check_kernels
 from mpsearch.runtimes.runtime import AbstractExecutable, Kernel, NodeTime
 
 # What OpenVINO calls a node that multiplies or gathers a weight.
@@ -28,6 +28,7 @@ class OpenVinoExecutable(AbstractExecutable):
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._profiled = profiled
+        self._constant = constant_layers(model)
         self._parts = part_names(model)
         self._names = {
             layer: (*names, *self._parts.get(layer, ()))
@@ -52,11 +53,10 @@ class OpenVinoExecutable(AbstractExecutable):
         for node in self._nodes():
             type_ = _fact(node, "layerType")
             for layer in self._layers_of(node, type_):
-                if type_ == _CONSTANT and layer not in found:
-                    found[layer] = _constant(node)
-                elif type_ in _COMPUTING and not self._is_part(node, layer):
+                if type_ in _COMPUTING and not self._is_part(node, layer):
                     found[layer] = _kernel(node, type_)
-        return found
+        # Folded into a constant of another name.
+        return {layer: Kernel.folded() for layer in self._constant} | found
 
     def node_times(self) -> list[NodeTime]:
         """Return each executed node's mean time over all inferences since building."""
@@ -142,11 +142,6 @@ def _kernel(node: Any, type_: str) -> Kernel:  # noqa: ANN401 - openvino ships n
         precision=_fact(node, "runtimePrecision"),
         weight=_weight_precision(node, gathers=type_ == "Gather"),
     )
-
-
-def _constant(node: Any) -> Kernel:  # noqa: ANN401 - openvino ships no types
-    precision = _fact(node, "outputPrecisions")
-    return Kernel(type=FOLDED, name="constant", precision=precision, weight=precision)
 
 
 def _weight_precision(node: Any, *, gathers: bool) -> str:  # noqa: ANN401 - openvino ships no types

@@ -27,14 +27,18 @@ class Kernel:
 
     `precision` is what the runtime says it works on: `f32` or `bf16` for plain numbers, `u8`
     for quantised inputs, `i8` or `i4` where small weights meet plain inputs. `weight` is what
-    the weight is kept as in memory. A layer that was computed once and for all while building
-    has the type `constant`.
+    the weight is kept as in memory.
     """
 
     type: str
     name: str
     precision: str
     weight: str
+
+    @classmethod
+    def folded(cls) -> "Kernel":
+        """Return what stands for a layer that was computed once and for all while building."""
+        return cls(type="constant", name="constant", precision="", weight="")
 
 
 @final
