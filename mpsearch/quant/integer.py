@@ -45,8 +45,7 @@ class QuantisedTensor:
         else:
             scale = _spread(self.scale, axis=self.axis, dimensions=self.codes.ndim)
         values: ndarray = self.codes.astype(np.float32) * scale
-        # An untouched zero must not come back as -0.0, which would change the file's bytes.
-        return values + np.float32(0.0)
+        return values
 
 
 def quantise_weight(

@@ -44,7 +44,6 @@ class RangeObserver:
         self.high = -math.inf
         self.exponent = _SMALLEST_EXPONENT  # bins are 2**exponent wide
         self.counts: Int64[ndarray, " bins"] = np.zeros(2 * _BINS, dtype=np.int64)
-        self.zeros = 0
 
     def observe_(self, values: Float[ndarray, "..."], *, samples: int | None = None) -> None:
         """Add the numbers of one batch; `samples` defaults to the length of its first axis.
@@ -66,7 +65,6 @@ class RangeObserver:
         if self.method != "minmax":
             self._coarsen_(_exponent_for(max(-self.low, self.high)))
             self.counts += _histogram(flat, self.exponent)
-            self.zeros += int(flat.size - np.count_nonzero(flat))
 
     def merge_(self, other: "RangeObserver") -> None:
         """Add everything that `other` has seen."""
@@ -74,7 +72,6 @@ class RangeObserver:
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self._coarsen_(other.exponent)
         self.counts += _coarsened(other.counts, self.exponent - other.exponent)
-        self.zeros += other.zeros
 
     def _coarsen_(self, exponent: int) -> None:
         if exponent > self.exponent:
@@ -144,8 +141,9 @@ def _percentile_range(observer: RangeObserver) -> tuple[float, float]:
 def _least_squares_range(observer: RangeObserver) -> tuple[float, float]:
     """Shrink each end in turn to the least squared error of rounding and clipping.
 
-    Numbers of a bin count as its middle, less exact zeros, which have no error. Idea:
-    Sung et al. (2015), arXiv 1511.06488; here for two ends that move independently.
+    Numbers of a bin count as its middle. A bin is far narrower than a step, so zeros, which
+    are exact, add the same little to every candidate. Idea: Sung et al. (2015), arXiv
+    1511.06488; here for two ends that move independently.
     """
     values, weights = _middles(observer)
     lows = np.unique(min(observer.low, 0.0) * _SHRINKS)
@@ -172,10 +170,8 @@ RANGE_METHODS: Final[dict[str, Callable[[RangeObserver], tuple[float, float]]]] 
 def _middles(observer: RangeObserver) -> tuple[Float64[ndarray, " N"], Float64[ndarray, " N"]]:
     """Return the middles of filled bins and how many numbers each holds."""
     filled = np.flatnonzero(observer.counts)
-    weights = observer.counts[filled].astype(float)
-    # Zeros are exact in every candidate; left in their bin they would look like an error.
-    weights[filled == _BINS] -= observer.zeros
-    return (filled + 0.5 - _BINS) * 2.0**observer.exponent, weights
+    middles = (filled + 0.5 - _BINS) * 2.0**observer.exponent
+    return middles, observer.counts[filled].astype(float)
 
 
 def _squared_error(
