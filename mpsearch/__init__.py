@@ -4,6 +4,8 @@ The names below load what they need on first use: importing mpsearch loads no to
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,3 +65,15 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  # a module hands out whateve
 
 def __dir__() -> list[str]:
     return sorted((*globals(), *__all__))
+
+
+class _Package(ModuleType):
+    """A package in which the function `search` comes before the part of the same name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing a part sets it as an attribute of its package.
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

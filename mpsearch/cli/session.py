@@ -98,6 +98,7 @@ def _logging_to(console: Console) -> Iterator[None]:
     logger = logging.getLogger("mpsearch")
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:

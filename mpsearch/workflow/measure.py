@@ -15,13 +15,14 @@ from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.cost import profile
 from mpsearch.errors import FormatError, UnsupportedFeatureError
-from mpsearch.execution import observe_ranges
+from mpsearch.execution import dynamic_group_of, observe_ranges
 from mpsearch.runtimes import RUNTIMES, AbstractRuntime
 from mpsearch.search import reference_assignments
 from mpsearch.sensitivity import METRICS
 from mpsearch.tasks import AbstractTask
 from mpsearch.verification.deployment import simulate
 from mpsearch.verification.quality import measure_quality, reference_outputs
+from mpsearch.workflow.estimate import announce, estimated_seconds
 from mpsearch.workflow.prepare import DataSource, ModelSource, Prepared, prepare
 from mpsearch.workflow.workloads import WorkloadRequest
 
@@ -100,6 +101,7 @@ def measure_prepared(
     """Measure what `prepare` made ready."""
     engine = runtime_named(runtime)
     names = _checked_formats(formats, runtime=runtime)
+    announce(estimated_seconds(prepared, formats=names, bases=len(engine.bases)))
     quantizers = _quantizers(prepared, formats=names, progress=progress)
     costs = tuple(
         _profile(
@@ -121,6 +123,7 @@ def measure_prepared(
         formats=names,
         offered=_offered(costs),
         quantizers=quantizers,
+        dynamic_group=dynamic_group_of(runtime, engine.settings(engine.bases[0])),
         cache=prepared.cache,
         progress=progress,
         seed=seed,
@@ -191,10 +194,12 @@ def _profile(
     progress: Progress | None,
 ) -> CostTable:
     graph = prepared.traced.graph
-    support = {
-        layer.name: {name: engine.support(layer, name, base=base) for name in (base, *formats)}
-        for layer in graph.layers
+    # Equal layers are treated alike, and asking a runtime means building a file.
+    answers = {
+        signature: {name: engine.support(layer, name, base=base) for name in (base, *formats)}
+        for signature, layer in {layer.signature: layer for layer in graph.layers}.items()
     }
+    support = {layer.name: answers[layer.signature] for layer in graph.layers}
     references = reference_assignments(graph, base=base, formats=formats, support=support)
     return profile(
         prepared.base,
