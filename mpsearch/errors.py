@@ -56,6 +56,14 @@ class MissingPackageError(UsageError):
     """An optional package is not installed."""
 
 
+class AbsentError(UsageError):
+    """What the request names is not there, or lies where the request may not look."""
+
+
+class ConflictError(UsageError):
+    """What the request asks for does not fit the state that the thing is in."""
+
+
 class InfeasibleBudgetError(MpsearchError):
     """No plan keeps the budgets; `smallest` holds each budget's smallest reachable value."""
 
