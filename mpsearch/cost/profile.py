@@ -16,6 +16,7 @@ from mpsearch.core.provenance import Provenance
 from mpsearch.core.tables import CostTable
 from mpsearch.cost.bops import bops_table, weight_bits_table
 from mpsearch.cost.latency_table import with_latency
+from mpsearch.cost.timing import CoreState
 from mpsearch.cost.weight_bytes import weight_bytes_table
 from mpsearch.cost.whole_plans import PlanTimer
 from mpsearch.errors import FormatError
@@ -39,6 +40,7 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
     cache: Cache | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    state: CoreState | None = None,
 ) -> CostTable:
     """Return what each layer costs in each format, and each boundary between formats.
 
@@ -61,6 +63,7 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
         cache: Where measured plans are kept.
         progress: Told of each plan.
         seed: Of the random plans and of the order of slots.
+        state: What is known of the core's best state; pass one object to several profiles.
 
     Raises:
         FormatError: The base precision is not among the formats.
@@ -118,6 +121,7 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
         cache=cache,
         generator=np.random.default_rng(seed),
         progress=progress,
+        state=CoreState() if state is None else state,
     )
     return with_latency(table, graph, timer=timer, references=references, seed=seed)
 
