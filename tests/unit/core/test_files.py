@@ -1,6 +1,7 @@
 """Laws of files: what is read is what was written, and half a file never exists."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,16 @@ def test_writing_replaces_the_whole_file(tmp_path: Path) -> None:
     write_atomically(path, b"short")
     assert path.read_bytes() == b"short"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no umask")
+def test_a_file_is_for_whom_the_users_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file_alone(
