@@ -4,22 +4,24 @@ import json
 import logging
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import IO, final
+from typing import IO, Final, final
 
 import numpy as np
 import typer
 from rich.console import Console, RenderableType
-from rich.logging import RichHandler
 
 from mpsearch.cli.progress import ProgressBars
 from mpsearch.errors import InfeasibleBudgetError, MissingPackageError, MpsearchError
 
 # As a shell counts a process that SIGINT (2) ended: 128 + 2.
-INTERRUPTED = 130
+INTERRUPTED: Final = 130
+
+_WIDTH_OF_A_PIPE: Final = 160
 
 # Packages of the extra `search`: planning works without them.
 _SEARCH_PACKAGES = frozenset(
@@ -47,7 +49,9 @@ class Session:
         if self.as_json:
             self.stdout.write(json.dumps(plain(value), allow_nan=False) + "\n")
         else:
-            Console(file=self.stdout).print(shown)
+            # A pipe has no width of its own; a table is not to be cut there.
+            width = None if self.stdout.isatty() else _WIDTH_OF_A_PIPE
+            Console(file=self.stdout, width=width).print(shown)
         self.stdout.flush()
 
 
@@ -62,7 +66,15 @@ def session(*, as_json: bool, resumes: bool = False) -> Iterator[Session]:
     stdout = sys.stdout
     messages = Console(stderr=True)
     bars = ProgressBars(messages)
-    with redirect_stdout(sys.stderr), _logging_to(messages), bars.drawing():
+    with (
+        redirect_stdout(sys.stderr),
+        warnings.catch_warnings(),
+        _logging_to(messages),
+        bars.drawing(),
+    ):
+        # They are for the authors of the libraries that we call, not for who runs a command.
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         run = Session(as_json=as_json, messages=messages, progress=bars, stdout=stdout)
         try:
             yield run
@@ -96,13 +108,29 @@ def plain(value: object) -> object:
 @contextmanager
 def _logging_to(console: Console) -> Iterator[None]:
     logger = logging.getLogger("mpsearch")
-    handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
+    handler, level = _Lines(console), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
+
+
+@final
+class _Lines(logging.Handler):
+    """Writes each record as one line above the progress bars; warnings say that they are."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        kind = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        text = kind + self.format(record)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _fail(run: Session, error: MpsearchError) -> None:

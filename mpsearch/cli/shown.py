@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,6 +12,11 @@ from rich.text import Text
 from mpsearch.cli.words import quantity
 from mpsearch.core.plan import Plan
 from mpsearch.core.verification import Verification
+
+# The gap that solvers prove unless told otherwise.
+_PROVEN: Final = 1e-6
+# Units that a value is shown with; other units have a column of their own.
+_SHORT_UNITS: Final = frozenset({"B", "ns", "bits", "BOPs"})
 
 
 def table_of(*headers: str, rows: Sequence[Sequence[object]]) -> Table:
@@ -38,7 +44,7 @@ def plan_lines(plan: Plan) -> Text:
     if plan.gap is not None:
         lines.append(
             "proven optimal for the tables"
-            if plan.gap == 0
+            if plan.gap <= _PROVEN
             else f"within {plan.gap:.2%} of the best possible for the tables"
         )
     return Text("\n".join([*lines, *([f"chosen: {plan.origin}"] if plan.origin else [])]))
@@ -53,14 +59,16 @@ def verification_table(rows: Sequence[Verification]) -> Table:
         "tolerance",
         "limit",
         "",
+        "unit",
         rows=[
             (
                 row.quantity,
                 *(
-                    quantity(value, row.unit)
+                    quantity(value, row.unit if row.unit in _SHORT_UNITS else "")
                     for value in (row.predicted, row.measured, row.tolerance, row.limit)
                 ),
                 "kept" if row.passed else "MISSED",
+                "" if row.unit in _SHORT_UNITS else row.unit,
             )
             for row in rows
         ],

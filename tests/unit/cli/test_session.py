@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,7 @@ def test_a_missing_module_of_our_own_is_a_bug_and_not_hidden() -> None:
 
 def test_what_libraries_print_and_log_goes_to_stderr() -> None:
     def chatty() -> int:
+        warnings.warn("library future", FutureWarning, stacklevel=1)
         print("library chatter")  # noqa: T201  # what libraries do
         logging.getLogger("mpsearch.cache").warning("file [x] is damaged")
         return 1
@@ -106,7 +108,8 @@ def test_what_libraries_print_and_log_goes_to_stderr() -> None:
     result = run(chatty, "--json")
     assert json.loads(result.stdout) == {"value": 1}
     assert "library chatter" in result.stderr
-    assert "file [x] is damaged" in result.stderr
+    assert "warning: file [x] is damaged" in result.stderr
+    assert "library future" not in result.stderr
 
 
 def test_without_json_the_answer_is_for_people() -> None:

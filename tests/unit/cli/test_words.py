@@ -46,6 +46,9 @@ def test_sizes_take_decimal_prefixes(count: float, words: str) -> None:
         (1e6, "B", "1.0 MB"),
         (0.5, "", "0.5"),
         (3.5, "bits", "3.5 bits"),
+        (9e7, "bits", "90.0 Mbits"),
+        (7.8e11, "BOPs", "780.0 GBOPs"),
+        (0.25, "relative difference", "0.25 relative difference"),
         (None, "ns", "-"),
     ],
 )
