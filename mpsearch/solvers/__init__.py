@@ -11,6 +11,7 @@ from mpsearch.solvers.auto import Auto
 from mpsearch.solvers.cbc import Cbc
 from mpsearch.solvers.exhaustive import Exhaustive
 from mpsearch.solvers.highs import Highs
+from mpsearch.solvers.lagrangian_core import LagrangianCore
 
 __all__ = [
     "SOLVERS",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 SOLVERS: dict[str, type[AbstractSolver]] = {
-    kind.name: kind for kind in (Auto, Highs, Cbc, Exhaustive)
+    kind.name: kind for kind in (Auto, LagrangianCore, Highs, Cbc, Exhaustive)
 }
 
 

@@ -60,6 +60,7 @@ def maximise(
     size: int,
     start: Float[ndarray, " R"] | None = None,
     refuted_above: float = float("inf"),
+    tolerance: float = _TOLERANCE,
     deadline: float = float("inf"),
 ) -> Float[ndarray, " R"]:
     """Return where a concave piecewise linear function of `size` numbers >= 0 is greatest.
@@ -74,15 +75,15 @@ def maximise(
     master = _Master.of(size)
     master.add(best, value=value, slope=slope)
     # Scaled multipliers are of order one.
-    radius = np.maximum(0.5 * best, 0.0) if start is not None else np.ones(size)
-    radius = np.maximum(radius, 1e-3)
+    radius = 0.1 * best if start is not None else np.ones(size)
+    radius = np.maximum(radius, 1e-4)
     for _ in range(_ITERATIONS):
         if value > refuted_above or time.monotonic() > deadline:
             break
         high = np.minimum(best + radius, _GREATEST_PRICE)
         point, promise = master.best(low=np.maximum(best - radius, 0.0), high=high)
         on_side = (point >= high) | ((point <= best - radius) & (point > 0))
-        if promise - value <= _TOLERANCE * max(1.0, abs(value)):
+        if promise - value <= tolerance * max(1.0, abs(value)):
             if not on_side.any() or bool((radius >= _GREATEST_PRICE).all()):
                 break
             radius = np.where(on_side, radius * 4, radius)

@@ -1,0 +1,286 @@
+"""The choices of a relaxed problem that a nearly best answer can use, and their best mix."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from mpsearch.solvers.compiled import HAS_NUMBA, compiled
+from mpsearch.solvers.join_loops import Grid, Half, best_pair_of_many, best_pair_of_one
+from mpsearch.solvers.relaxation import Relaxation
+from mpsearch.solvers.state_loops import Items, States, enumerate_merged, enumerate_states
+
+# About 60 bytes a state and budget; two halves of this room stay below 300 MB.
+ROOM = 1 << 21 if HAS_NUMBA else 1 << 11
+_MOST_MERGED = 1 << 18
+# Prices moved by these shares show early that a state cannot be completed.
+_TILTS = (-0.5, -0.15, -0.04, 0.04, 0.15, 0.5)
+# Cells per budget of the grid over the second half.
+_MOST_CELLS = 1024
+# A reach that covers every whole number a budget can hold.
+_ANY = 1 << 52
+# Rounding of reduced costs, in a loss that spans one.
+_ROUNDING = 1e-14
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """The best mix of deviations up to a threshold, `choice` None where there is none.
+
+    `is_complete` says that no mix up to the threshold was left out; `states` is how many
+    states the larger half has.
+    """
+
+    choice: Int[ndarray, " D"] | None
+    is_complete: bool
+    states: int
+
+
+def best_mix(
+    relaxation: Relaxation,
+    *,
+    threshold: float,
+    window: float,
+    most_classes: int | None = None,
+    room: int = ROOM,
+) -> Mix:
+    """Return the best choice whose reduced costs are at most `threshold`.
+
+    With `most_classes` only so many of the most ambiguous blocks may deviate.
+
+    Both halves of the core are enumerated, then joined: the root of the work of enumerating
+    the whole. Slack is sought up to a worth of `window`, at least the threshold.
+    Source: Horowitz and Sahni (1974), J. ACM 21(2), 277-292; reduced costs as in Pisinger
+    (1995), European J. Operational Research 83(2), 394-410.
+    """
+    core = _Core.of(relaxation, threshold=threshold + _ROUNDING, most_classes=most_classes)
+    first, second = (_enumerated(items, most=room) for items in core.halves)
+    if first is None or second is None:
+        return Mix(choice=None, is_complete=False, states=room)
+    pair = _join(relaxation, first=first, second=second, window=window + _ROUNDING)
+    choice = None if pair is None else relaxation.choice.copy()
+    for half, found in enumerate((first, second)):
+        if choice is not None and pair is not None:
+            path = found.path(pair[half])
+            choice[core.block[half][path]] = core.format[half][path]
+    states = max(len(first.index), len(second.index))
+    return Mix(choice=choice, is_complete=core.is_complete, states=states)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Core:
+    """Items of two halves of the classes that count, with the block and format of each."""
+
+    halves: tuple[Items, Items]
+    block: tuple[Int[ndarray, " I"], Int[ndarray, " J"]]
+    format: tuple[Int[ndarray, " I"], Int[ndarray, " J"]]
+    is_complete: bool
+
+    @staticmethod
+    def of(relaxation: Relaxation, *, threshold: float, most_classes: int | None) -> "_Core":
+        every = np.flatnonzero(relaxation.nearest <= threshold)
+        order = np.argsort(relaxation.nearest[every], kind="stable")
+        classes = every[order[:most_classes]]
+        directions = _directions(relaxation.price)
+        parts = [_items(relaxation, classes[half::2], threshold=threshold) for half in (0, 1)]
+        # What a half must leave to the other: its least tilted cost, and its share of slack.
+        rest = [_least(part, directions)[0] for part in parts]
+        share = directions @ relaxation.slack
+        halves = []
+        for half, part in enumerate(parts):
+            least = _least(part, directions) + rest[1 - half] - share
+            halves.append(part.items._replace(direction=directions, least=least))
+        return _Core(
+            halves=(halves[0], halves[1]),
+            block=(parts[0].block, parts[1].block),
+            format=(parts[0].format, parts[1].format),
+            is_complete=len(classes) == len(every),
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    items: Items
+    block: Int[ndarray, " I"]
+    format: Int[ndarray, " I"]
+
+
+def _items(relaxation: Relaxation, classes: Int[ndarray, " C"], *, threshold: float) -> _Part:
+    base = relaxation.choice[classes]
+    cost = relaxation.cost[:, classes]
+    loss = relaxation.loss[classes]
+    rows = np.arange(len(classes))
+    weight = cost - cost[:, rows, base][:, :, None]
+    gain = loss - loss[rows, base][:, None]
+    with np.errstate(invalid="ignore"):
+        reduced = np.maximum(gain + np.tensordot(relaxation.price, weight, axes=1), 0.0)
+    keep = (reduced <= threshold) & ~((gain >= 0) & (weight >= 0).all(axis=0))
+    group, format_ = np.nonzero(keep)
+    order = np.lexsort((reduced[group, format_], group))
+    group, format_ = group[order], format_[order]
+    # A class whose items all dropped out leaves no gap: classes are numbered anew.
+    start = np.unique(group, return_index=True)[1]
+    first = np.argsort(reduced[group, format_][start], kind="stable")
+    sizes = np.diff(np.append(start, len(group)))[first]
+    picks = np.repeat(start[first] - np.cumsum(sizes) + sizes, sizes) + np.arange(len(group))
+    group, format_ = group[picks], format_[picks]
+    items = Items(
+        start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        reduced=reduced[group, format_],
+        weight=np.ascontiguousarray(weight[:, group, format_].T),
+        threshold=threshold,
+        direction=np.zeros((0, len(relaxation.price))),
+        least=np.zeros((len(sizes) + 1, 0)),
+    )
+    return _Part(items=items, block=classes[group], format=format_)
+
+
+def _directions(price: Float[ndarray, " K"]) -> Float[ndarray, "M K"]:
+    rows = [tilt * price[k] * np.eye(len(price))[k] for k in range(len(price)) for tilt in _TILTS]
+    return np.array(rows).reshape(len(rows), len(price))
+
+
+def _least(part: _Part, directions: Float[ndarray, "M K"]) -> Float[ndarray, "C1 M"]:
+    """Return per class and direction the least tilted cost of it and all later classes."""
+    items = part.items
+    tilted = items.reduced[:, None] + items.weight @ directions.T
+    if len(items.reduced) == 0:
+        return np.zeros((1, len(directions)))
+    least = np.minimum(np.minimum.reduceat(tilted, items.start[:-1], axis=0), 0.0)
+    suffix = np.cumsum(least[::-1], axis=0)[::-1]
+    return np.concatenate([suffix, np.zeros((1, len(directions)))])
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Enumerated:
+    """States of a half, and the `index` of those that no other of equal weight beats."""
+
+    states: States
+    index: Int[ndarray, " N"]
+
+    @property
+    def weight(self) -> Int[ndarray, "N K"]:
+        return np.asarray(self.states.weight[self.index])
+
+    @property
+    def reduced(self) -> Float[ndarray, " N"]:
+        return np.asarray(self.states.reduced[self.index])
+
+    def path(self, place: int) -> Int[ndarray, " P"]:
+        """Return the items of a state."""
+        state = int(self.index[place])
+        items = []
+        while state > 0:
+            items.append(int(self.states.item[state]))
+            state = int(self.states.parent[state])
+        return np.array(items, dtype=np.int64)
+
+
+def _enumerated(items: Items, *, most: int) -> _Enumerated | None:
+    """Return every state of a half, None beyond `most`; equal weights merged where that helps."""
+    distinct = len(np.unique(items.weight, axis=0))
+    if 2 * distinct > len(items.weight):
+        room = min(most, 1 << 12)
+        while room <= most:
+            states = _room(room, budgets=items.weight.shape[1])
+            count = compiled(enumerate_states)(items, states)
+            if count >= 0:
+                return _Enumerated(states=states, index=np.arange(count))
+            room *= 8
+    return _merged(items, most=most)
+
+
+def _merged(items: Items, *, most: int) -> _Enumerated | None:
+    # A table of more places falls out of the processor's cache, and is searched per class.
+    most = min(most, _MOST_MERGED)
+    room = min(most, 1 << 12)
+    while room <= most:
+        states = _room(room, budgets=items.weight.shape[1])
+        table = np.full(4 * room, -1, dtype=np.int64)
+        with np.errstate(over="ignore"):
+            count = compiled(enumerate_merged)(items, states, table)
+        if count >= 0:
+            never = len(items.start)
+            return _Enumerated(states=states, index=np.flatnonzero(states.last[:count] == never))
+        room *= 8
+    return None
+
+
+def _room(room: int, *, budgets: int) -> States:
+    return States(
+        reduced=np.empty(room),
+        weight=np.empty((room, budgets), dtype=np.int64),
+        parent=np.empty(room, dtype=np.int32),
+        item=np.empty(room, dtype=np.int32),
+        last=np.empty(room, dtype=np.int32),
+    )
+
+
+def _join(
+    relaxation: Relaxation, *, first: _Enumerated, second: _Enumerated, window: float
+) -> tuple[int, int] | None:
+    """Return the places of the best pair of states that fits."""
+    price, slack = relaxation.price, relaxation.slack
+    weights = [half.weight for half in (first, second)]
+    keys = [
+        half.reduced - weight @ price for half, weight in zip((first, second), weights, strict=True)
+    ]
+    # A budget that no pair can break is none.
+    binding = weights[0].max(axis=0) + weights[1].max(axis=0) > slack
+    binding[np.argmax(price)] = True
+    weights = [weight[:, binding] for weight in weights]
+    price, slack = price[binding], slack[binding]
+    if len(price) == 1:
+        orders = [np.argsort(weight[:, 0], kind="stable") for weight in weights]
+        halves = [
+            Half(weight=weight[order], key=key[order])
+            for weight, key, order in zip(weights, keys, orders, strict=True)
+        ]
+        pair = compiled(best_pair_of_one)(halves[0], halves[1], int(slack[0]))
+        return None if pair[0] < 0 else (int(orders[0][pair[0]]), int(orders[1][pair[1]]))
+    reach = np.full(len(price), _ANY)
+    bound = price * _ANY > window
+    reach[bound] = np.floor(window / price[bound]).astype(np.int64) + 1
+    budgets = _narrowest_first(weights[1], reach=reach)
+    grid, order = _grid(weights[1][:, budgets], keys[1], reach=reach[budgets])
+    half = Half(weight=np.ascontiguousarray(weights[0][:, budgets]), key=keys[0])
+    pair = compiled(best_pair_of_many)(half, grid, slack[budgets], reach[budgets])
+    return None if pair[0] < 0 else (int(pair[0]), int(order[pair[1]]))
+
+
+def _narrowest_first(
+    weight: Int[ndarray, "N K"], *, reach: Int[ndarray, " K"]
+) -> Int[ndarray, " K"]:
+    """Return budgets by how small a part of the states their reach lets through."""
+    spread = (weight.max(axis=0) - weight.min(axis=0)).astype(float)
+    return np.argsort(-spread / reach, kind="stable")
+
+
+def _grid(
+    weight: Int[ndarray, "N K"], key: Float[ndarray, " N"], *, reach: Int[ndarray, " K"]
+) -> tuple[Grid, Int[ndarray, " N"]]:
+    sides = [weight[:, k] for k in (1, 2) if k < weight.shape[1]]
+    low = np.array([int(side.min()) for side in sides] + [0] * (2 - len(sides)))
+    spread = [int(side.max()) - least + 1 for side, least in zip(sides, low, strict=False)]
+    width = [max(int(reach[k + 1]), -(-spread[k] // _MOST_CELLS)) for k in range(len(sides))]
+    width += [1] * (2 - len(sides))
+    cells = [(side - low[k]) // width[k] for k, side in enumerate(sides)]
+    rows, columns = int(cells[0].max()) + 1, int(cells[1].max()) + 1 if len(cells) > 1 else 1
+    cell = cells[0] * columns + (cells[1] if len(cells) > 1 else 0)
+    order = np.lexsort((weight[:, 0], cell))
+    start = np.searchsorted(cell[order], np.arange(rows * columns + 1))
+    grid = Grid(
+        half=Half(weight=np.ascontiguousarray(weight[order]), key=key[order]),
+        start=start.astype(np.int64),
+        rows=rows,
+        columns=columns,
+        low=low.astype(np.int64),
+        width=np.array(width, dtype=np.int64),
+    )
+    return grid, order

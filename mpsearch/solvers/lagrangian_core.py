@@ -1,0 +1,176 @@
+"""The exact solver of our own: best prices, reduced-cost fixing, the core enumerated."""
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from mpsearch.core.problem import Problem
+from mpsearch.solvers.abstract import AbstractSolver, Feature
+from mpsearch.solvers.core import ROOM, best_mix
+from mpsearch.solvers.proposal import Proposal
+from mpsearch.solvers.relaxation import Relaxation, relaxed
+
+# Work grows as exp(sqrt(threshold)), so early thresholds cost little beside the last.
+_FIRST_CLASSES = 12
+_GROWTH = ((2_000, 2.0), (50_000, 1.5), (1 << 62, 1.25))
+# Where the halves outgrow the memory, smaller samples of blocks still find good answers.
+_SAMPLED_CLASSES = 64
+_LITTLE = min(ROOM, 1 << 15)
+# Below this a bound that spans one is met to rounding.
+_ROUNDING = 1e-13
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LagrangianCore(AbstractSolver):
+    """Raise a threshold on the excess over the Lagrangian bound until the best answer is below.
+
+    Any choice costs the bound, plus the reduced costs of its deviations from the relaxed
+    choice, plus the worth of the slack it leaves. All that stay below a threshold are
+    enumerated in two halves, equal weights merged, and joined. The first found is the best;
+    an empty join raises the bound by the threshold. Memory is the limit, not the answer:
+    where the halves outgrow it, the best answer so far is returned with its bound.
+    """
+
+    name: ClassVar[str] = "lagrangian_core"
+    supports: ClassVar[frozenset[Feature]] = frozenset({Feature.SEVERAL_LIMITS})
+
+    def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
+        relaxation = relaxed(problem, deadline=deadline)
+        return search_core(relaxation, gap=self.gap, deadline=deadline).proposal(problem)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CoreResult:
+    """The best choice of a core search; its loss exceeds the bound by `excess`.
+
+    Everything with an excess below `proven` was enumerated. `was_stopped` says that time or
+    memory ended the search.
+    """
+
+    relaxation: Relaxation
+    choice: Int[ndarray, " D"] | None
+    excess: float
+    proven: float
+    was_stopped: bool
+
+    def proposal(self, problem: Problem) -> Proposal:
+        """Return the result as a claim about the problem."""
+        relaxation = self.relaxation
+        least = float(np.where(problem.mask, problem.loss, np.inf).min(axis=1).sum())
+        proven = min(self.proven, self.excess)
+        return Proposal(
+            choice=self.choice,
+            bound=least + relaxation.unit * (relaxation.bound + proven - _ROUNDING),
+            multipliers=relaxation.multipliers,
+            is_infeasible=self.choice is None and not self.was_stopped,
+            was_stopped=self.was_stopped,
+        )
+
+
+def search_core(relaxation: Relaxation, *, gap: float, deadline: float) -> CoreResult:
+    """Return the best choice near the bound of a relaxation, and how far that is proven.
+
+    Little room first; where it runs out, samples of the core give a good answer, which
+    narrows what the full room has to hold.
+    """
+    best = _Best(relaxation, gap=gap)
+    if relaxation.is_refuted:
+        return best.result(was_stopped=False)
+    best.offer(relaxation.feasible)
+    threshold = _deepen(
+        best, threshold=_first_threshold(relaxation), room=_LITTLE, deadline=deadline
+    )
+    if not best.is_proven:
+        _sample(best, threshold=threshold, deadline=deadline)
+    _deepen(best, threshold=threshold, room=ROOM, deadline=deadline)
+    return best.result(was_stopped=not best.is_proven)
+
+
+def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> float:
+    """Raise the threshold until the best answer is proven, the room or the time runs out."""
+    relaxation = best.relaxation
+    while not best.is_proven and time.monotonic() < deadline:
+        threshold = min(threshold, best.excess, best.greatest)
+        window = min(best.excess, 2 * threshold)
+        mix = best_mix(relaxation, threshold=threshold, window=window, room=room)
+        best.offer(mix.choice)
+        if not mix.is_complete:
+            return threshold
+        best.proven = threshold
+        threshold *= next(growth for states, growth in _GROWTH if mix.states < states)
+    return threshold
+
+
+def _sample(best: "_Best", *, threshold: float, deadline: float) -> None:
+    """Seek a better choice with ever dearer deviations of ever fewer blocks."""
+    classes = _SAMPLED_CLASSES
+    while classes > 1 and time.monotonic() < deadline and not best.is_proven:
+        threshold = min(threshold, best.excess, best.greatest)
+        mix = best_mix(
+            best.relaxation,
+            threshold=threshold,
+            window=min(best.excess, 2 * threshold),
+            most_classes=classes,
+            room=_LITTLE,
+        )
+        best.offer(mix.choice)
+        if mix.states >= _LITTLE:
+            classes = classes * 2 // 3
+        elif threshold >= min(best.excess, best.greatest):
+            return
+        else:
+            threshold *= 2
+
+
+@final
+class _Best:
+    """The best choice so far, and the threshold below which there is no better."""
+
+    def __init__(self, relaxation: Relaxation, *, gap: float) -> None:
+        self.relaxation = relaxation
+        self.choice: Int[ndarray, " D"] | None = None
+        self.excess = np.inf
+        self.proven = 0.0
+        # No choice exceeds the bound by more.
+        self.greatest = relaxation.greatest - relaxation.bound + 1e-9
+        self._gap = gap
+
+    def offer(self, choice: Int[ndarray, " D"] | None) -> None:
+        """Keep the choice if it is better."""
+        if choice is None:
+            return
+        excess = max(self.relaxation.excess(choice), 0.0)
+        if excess < self.excess:
+            self.choice, self.excess = choice, excess
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether nothing is left to find: no better choice, or none at all."""
+        if self.choice is None:
+            return self.proven >= self.greatest or self.relaxation.is_refuted
+        # Half the gap is kept back for rounding.
+        span = self.excess + self.relaxation.bound
+        return self.excess - self.proven <= max(self._gap * span / 2, 10 * _ROUNDING)
+
+    def result(self, *, was_stopped: bool) -> CoreResult:
+        return CoreResult(
+            relaxation=self.relaxation,
+            choice=self.choice,
+            excess=self.excess,
+            proven=self.proven,
+            was_stopped=was_stopped,
+        )
+
+
+def _first_threshold(relaxation: Relaxation) -> float:
+    """Return a threshold that lets in a few classes."""
+    nearest: Float[ndarray, " D"] = relaxation.nearest
+    place = min(_FIRST_CLASSES, len(nearest)) - 1
+    found = float(np.partition(nearest, place)[place])
+    return max(found, 1e-12) if np.isfinite(found) else relaxation.greatest + 1e-12
