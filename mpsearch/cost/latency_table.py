@@ -59,6 +59,7 @@ def with_latency(
         ),
         layer_seconds=np.stack([plan.layers for plan in timed]),
         seconds=np.array([plan.seconds for plan in timed]),
+        stderr=np.array([plan.stderr for plan in timed]),
     )
     signatures = [layer.signature for layer in graph.layers]
     producers = nearest_producers(graph)

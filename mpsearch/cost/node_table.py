@@ -30,11 +30,19 @@ class Observations:
     """N built plans: the choice of each of L layers, its own time, and the plan's whole time.
 
     `layer_seconds` sum to about `seconds` in each plan: glue is attributed to layers.
+    `stderr` is that of `seconds`; None where they are exact.
     """
 
     choice: Int[ndarray, "N L"]
     layer_seconds: Float[ndarray, "N L"]
     seconds: Float[ndarray, " N"]
+    stderr: Float[ndarray, " N"] | None = None
+
+    @property
+    def plan_noise(self) -> Float[ndarray, " N"]:
+        """Return the standard deviation of whole times: of the model, and of timing."""
+        timing = np.zeros_like(self.seconds) if self.stderr is None else self.stderr
+        return np.asarray(np.hypot(_PLAN_NOISE * self.seconds, timing))
 
     def without(self, place: int) -> "Observations":
         """Return all plans but one."""
@@ -42,6 +50,7 @@ class Observations:
             choice=np.delete(self.choice, place, axis=0),
             layer_seconds=np.delete(self.layer_seconds, place, axis=0),
             seconds=np.delete(self.seconds, place),
+            stderr=None if self.stderr is None else np.delete(self.stderr, place),
         )
 
 
@@ -120,6 +129,7 @@ def fit_node_table(
         target=target,
         sigma=_noise(observed),
         prior=design.prior(observed.layer_seconds),
+        counters=len(rows),
     )
     return design.model(solution, seen=design.seen(rows))
 
@@ -138,7 +148,7 @@ def calibrated(model: LatencyModel, observed: Observations) -> LatencyModel:
     solution = _reweighted(
         matrix,
         target=observed.seconds - sums,
-        sigma=_PLAN_NOISE * observed.seconds,
+        sigma=observed.plan_noise,
         prior=np.array([_OFFSET_PRIOR, _SLOPE_PRIOR]),
     )
     return LatencyModel(
@@ -239,7 +249,7 @@ def _noise(observed: Observations) -> Float[ndarray, " M"]:
     # The typical time of a layer over plans stands in where one count is zero or an outlier.
     typical = np.median(observed.layer_seconds, axis=0)
     size = np.maximum(observed.layer_seconds, np.maximum(typical, _SMALLEST_SECONDS) / 2)
-    return np.concatenate([_NODE_NOISE * size.ravel(), _PLAN_NOISE * observed.seconds])
+    return np.concatenate([_NODE_NOISE * size.ravel(), observed.plan_noise])
 
 
 def _reweighted(
@@ -248,8 +258,13 @@ def _reweighted(
     target: Float[ndarray, " M"],
     sigma: Float[ndarray, " M"],
     prior: Float[ndarray, " K"],
+    counters: int = 0,
 ) -> Float[ndarray, " K"]:
-    """Minimise the sum of Huber((target - matrix x) / sigma) and of (x / prior)**2."""
+    """Minimise the sum of Huber((target - matrix x) / (s sigma)) and of (x / prior)**2.
+
+    The scale s is one, but for the first rows, those of counters: theirs is their robust
+    spread, as on a busy machine they are worse than presumed against whole times.
+    """
     # What no row mentions stays zero; most pairs of formats never meet.
     seen = matrix.any(axis=0)
     rows = matrix[:, seen] / sigma[:, None]
@@ -263,8 +278,12 @@ def _reweighted(
         weighted = rows * weight[:, None]
         found = np.linalg.solve(weighted.T @ rows + stiffness, weighted.T @ scaled)
         residual = np.abs(scaled - rows @ found)
-        spread = max(_MAD_FACTOR * float(np.median(residual)), 1.0)
-        weight = np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-12))
+        scale = np.ones_like(residual)
+        if counters:
+            scale[:counters] = max(_MAD_FACTOR * float(np.median(residual[:counters])), 1.0)
+        others = max(_MAD_FACTOR * float(np.median(residual[counters:])), 1.0)
+        limit = np.where(np.arange(len(residual)) < counters, 1.0, others) * _HUBER
+        weight = np.minimum(1.0, limit * scale / np.maximum(residual, 1e-12)) / scale**2
     solution = np.zeros(matrix.shape[1])
     solution[seen] = found
     return solution

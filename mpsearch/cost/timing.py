@@ -22,8 +22,8 @@ _SMALLEST_SLOT = 3  # inferences: one is dropped, two are left
 _DROPPED_SHARE = 1 / 3  # what a slot spends on warming its weights up
 _SMALLEST_ROUNDS = 4  # the least that can be halved and still shows a spread
 _TOLERATED_STATE = 1.1  # a core slower than this by the probe is in another state
-# An inference that used the processor for less of its time than the best of its slot was
-# pushed aside by another program.
+# An inference that used the processor for a smaller share of its time than others of the same
+# executable was pushed aside by another program, whose time is then taken out.
 _UNDISTURBED = 0.95
 _TRIES = 3  # per slot; on a machine that stays busy a bad slot is better than none
 # Small enough that BLAS keeps it on one thread, so that it shows the state of this core.
@@ -122,12 +122,13 @@ def time_together(
     report = silent if progress is None else progress
     start = state.clock()
     slots = _Slots(count=len(executables))
+    watched = [_Watched(executable=executable) for executable in executables]
     is_enough = False
     while not is_enough:
         slots.begin_round()
         for place in generator.permutation(len(executables)):
             seconds, slowdown = _screened_slot(
-                executables[place], slot_seconds=slot_seconds, state=state
+                watched[place], slot_seconds=slot_seconds, state=state
             )
             slots.add(int(place), seconds=seconds, slowdown=slowdown)
         left = time_limit_seconds - (state.clock() - start)
@@ -184,14 +185,14 @@ def _is_enough(slots: _Slots, *, relative_error: float, seconds_left: float) -> 
 
 
 def _screened_slot(
-    executable: Timeable, *, slot_seconds: float, state: CoreState
+    watched: "_Watched", *, slot_seconds: float, state: CoreState
 ) -> tuple[float, float]:
     """Return the median of the slot in the best state of the core, and how slow that was."""
     best_slowdown, best_seconds = math.inf, math.nan
     for _ in range(_TRIES):
         before = state.slowdown()
-        seconds, disturbance = _slot(executable, slot_seconds=slot_seconds, state=state)
-        slowdown = max(before, state.slowdown(), disturbance)
+        seconds = watched.slot(slot_seconds=slot_seconds, state=state)
+        slowdown = max(before, state.slowdown())
         if slowdown < best_slowdown:
             best_slowdown, best_seconds = slowdown, seconds
         if best_slowdown <= _TOLERATED_STATE:
@@ -199,25 +200,37 @@ def _screened_slot(
     return best_seconds, best_slowdown
 
 
-def _slot(executable: Timeable, *, slot_seconds: float, state: CoreState) -> tuple[float, float]:
-    """Return the median of the undisturbed inferences, and how much longer the median of all is."""
-    start = now = state.clock()
-    times: list[tuple[float, float]] = []
-    while now - start < slot_seconds or len(times) < _SMALLEST_SLOT:
-        before, before_processor = state.clock(), state.processor_clock()
-        executable.infer()
-        used, now = state.processor_clock() - before_processor, state.clock()
-        times.append((now - before, used))
-    wall, used_times = np.array(times[int(len(times) * _DROPPED_SHARE) :]).T
-    if wall.min() <= 0:
-        raise MeasurementError(
-            f"An inference took {wall.min()} s. Expected a positive time. "
-            "Use a larger workload: the clock does not resolve this one."
-        )
-    share = used_times / wall
-    undisturbed = wall[share >= _UNDISTURBED * share.max()]
-    median = float(np.median(undisturbed))
-    return median, float(np.median(wall)) / median
+@final
+@dataclass(kw_only=True)
+class _Watched:
+    """An executable, and the largest share of its time that it was seen to use the processor.
+
+    With one thread the share is about one; with several it is how many are kept busy.
+    """
+
+    executable: Timeable
+    share: float = 0.0
+
+    def slot(self, *, slot_seconds: float, state: CoreState) -> float:
+        """Return the median time of an inference over the slot, less its first third."""
+        start = now = state.clock()
+        times: list[tuple[float, float]] = []
+        while now - start < slot_seconds or len(times) < _SMALLEST_SLOT:
+            before, used_before = state.clock(), state.processor_clock()
+            self.executable.infer()
+            used, now = state.processor_clock() - used_before, state.clock()
+            times.append((now - before, used))
+        wall, used_times = np.array(times[int(len(times) * _DROPPED_SHARE) :]).T
+        if wall.min() <= 0:
+            raise MeasurementError(
+                f"An inference took {wall.min()} s. Expected a positive time. "
+                "Use a larger workload: the clock does not resolve this one."
+            )
+        share = used_times / wall
+        self.share = max(self.share, float(share.max()))
+        disturbed = share < _UNDISTURBED * self.share
+        own = np.where(disturbed & (used_times > 0), used_times / max(self.share, 1e-9), wall)
+        return float(np.median(own))
 
 
 def _timings(slots: _Slots) -> Timings:
