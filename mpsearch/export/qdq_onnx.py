@@ -19,7 +19,7 @@ from mpsearch.core.graph import Op
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import PlanError
 from mpsearch.export.exporter import AbstractExporter
-from mpsearch.export.graph_edit import PART_KEY, LayerNode, layer_nodes, remove_unused_
+from mpsearch.export.graph_edit import LAYER_KEY, PART_KEY, LayerNode, layer_nodes, remove_unused_
 from mpsearch.export.quantised_weights import OP_OF, WeightStore, check_takes
 
 PLAN_KEY: Final = "mpsearch.plan"
@@ -30,6 +30,7 @@ _DOMAIN: Final = ("", "ai.onnx")
 # 8 bits are gathered as codes. Tables of 4 bits stay small, and gather faster dequantised.
 _GATHERED_BITS: Final = 8
 _OPSET: Final = 21  # the first with 4-bit integers and blocked dequantisation
+_IR_VERSION: Final = 10  # the first that holds them
 
 
 @final
@@ -43,7 +44,7 @@ class QdqOnnx(AbstractExporter):
     def _export(self, base: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
         model = onnx.ModelProto()
         model.CopyFrom(base)
-        _check_opset(model)
+        _raise_opset_(model)
         edit = _Edit(model=model, plan=plan, weights=WeightStore(model=model))
         for found in layer_nodes(model):
             format_ = format_named(plan.assignment[found.layer])
@@ -163,12 +164,19 @@ class _Edit:
         return self.inputs[key]
 
 
-def _check_opset(model: onnx.ModelProto) -> None:
-    for entry in model.opset_import:
-        if entry.domain in _DOMAIN and entry.version < _OPSET:
-            converted = onnx.version_converter.convert_version(model, _OPSET)
-            model.CopyFrom(converted)
-            return
+def _raise_opset_(model: onnx.ModelProto) -> None:
+    """Bring an older file to the opset that has 4-bit integers, keeping its marks."""
+    if all(entry.domain not in _DOMAIN or entry.version >= _OPSET for entry in model.opset_import):
+        return
+    marks = {found.node.output[0]: found.layer for found in layer_nodes(model)}
+    converted = onnx.version_converter.convert_version(model, _OPSET)
+    converted.ir_version = max(converted.ir_version, _IR_VERSION)
+    # The converter drops the metadata of nodes.
+    for node in converted.graph.node:
+        if node.output and node.output[0] in marks:
+            del node.metadata_props[:]
+            node.metadata_props.add(key=LAYER_KEY, value=marks[node.output[0]])
+    model.CopyFrom(converted)
 
 
 def _write_metadata_(model: onnx.ModelProto, plan: Plan) -> None:

@@ -1,6 +1,11 @@
 """Run plans for real, and find what each runtime supports: one runtime per file."""
 
-from mpsearch.runtimes.comparison import Agreement, compare_numbers
+from mpsearch.runtimes.comparison import (
+    Agreement,
+    NoiseCheck,
+    agrees_with_simulation,
+    compare_numbers,
+)
 from mpsearch.runtimes.loading import Runnable, load
 from mpsearch.runtimes.openvino import OpenVino
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime, Kernel, NodeTime
@@ -15,7 +20,9 @@ __all__ = [
     "Agreement",
     "Kernel",
     "NodeTime",
+    "NoiseCheck",
     "Runnable",
+    "agrees_with_simulation",
     "compare_numbers",
     "load",
 ]

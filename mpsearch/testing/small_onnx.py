@@ -1,0 +1,161 @@
+"""A small language-model-like base ONNX file, and the same computation in NumPy.
+
+It holds what makes export hard: layers that share an input, a bias and none, a layer whose
+output is the model's, and a head that reads the embedding's table, transposed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+import onnx
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+from onnx import TensorProto, helper, numpy_helper
+
+from mpsearch.core.formats import format_named
+from mpsearch.core.graph import Layer, Op
+from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.export.graph_edit import LAYER_KEY
+from mpsearch.quant.integer import quantise_weight
+
+ROWS: Final = 40
+WIDTH: Final = 128
+OUTPUTS: Final = 64
+_SHAPES: Final = {
+    "table": (ROWS, WIDTH),
+    "left": (WIDTH, WIDTH),
+    "right": (WIDTH, WIDTH),
+    "out": (OUTPUTS, WIDTH),
+}
+_IR_VERSION: Final = 10
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SmallModel:
+    """Weights (outputs, inputs) by name; `head` is the table once more."""
+
+    weights: Mapping[str, Float32[ndarray, "..."]]
+    bias: Float32[ndarray, " W"]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return the layers' names in order of execution."""
+        return ("table", "left", "right", "out", "head")
+
+    def plan(self, assignment: Mapping[str, str], *, base: str = "fp32") -> Plan:
+        """Return a plan whose quantisers cover what the layers read."""
+        quantizer = ActivationQuantizer(
+            scale=float(np.float32(8 / 255)),
+            zero_point=128,
+            low=-4.0,
+            high=4.0,
+            method="minmax",
+            samples=1,
+        )
+        return Plan(
+            assignment=assignment,
+            base=base,
+            quantizers={name: quantizer for name in self.layers if name != "table"},
+        )
+
+    def inputs(self, batch: int = 2, length: int = 5) -> dict[str, Int64[ndarray, "B S"]]:
+        """Return row numbers at random."""
+        generator = np.random.default_rng(batch * 100 + length)
+        return {"ids": generator.integers(0, ROWS, (batch, length))}
+
+    def forward(self, plan: Plan, inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
+        """Return the outputs `y` and `logits` as the plan deploys them, computed in NumPy."""
+        rows = self._weight("table", plan)[inputs["ids"]]
+        left = np.tanh(self._linear(rows, "left", plan=plan) + self.bias)
+        hidden = left + self._linear(rows, "right", plan=plan)
+        return {
+            "y": self._linear(hidden, "out", plan=plan),
+            "logits": self._linear(hidden, "head", plan=plan),
+        }
+
+    def onnx(self) -> onnx.ModelProto:
+        """Return the base file."""
+        node = helper.make_node
+        nodes = [
+            _mark(node("Gather", ["table", "ids"], ["rows"], name="n_table"), "table"),
+            _mark(node("MatMul", ["rows", "left"], ["l"], name="n_left"), "left"),
+            node("Add", ["l", "bias"], ["lb"], name="n_bias"),
+            node("Tanh", ["lb"], ["lt"], name="n_tanh"),
+            _mark(node("MatMul", ["rows", "right"], ["r"], name="n_right"), "right"),
+            node("Add", ["lt", "r"], ["hidden"], name="n_add"),
+            _mark(node("MatMul", ["hidden", "out"], ["y"], name="n_out"), "out"),
+            node("Transpose", ["table"], ["table_t"], name="n_transpose", perm=[1, 0]),
+            _mark(node("MatMul", ["hidden", "table_t"], ["logits"], name="n_head"), "head"),
+        ]
+        arrays = {name: self.weights[name].T for name in ("left", "right", "out")}
+        arrays |= {"table": self.weights["table"], "bias": self.bias}
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            nodes,
+            "small",
+            [value("ids", TensorProto.INT64, ["batch", "length"])],
+            [
+                value("y", TensorProto.FLOAT, ["batch", "length", OUTPUTS]),
+                value("logits", TensorProto.FLOAT, ["batch", "length", ROWS]),
+            ],
+            initializer=[
+                numpy_helper.from_array(np.ascontiguousarray(array), name)
+                for name, array in arrays.items()
+            ],
+        )
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=_IR_VERSION
+        )
+
+    def _weight(self, layer: str, plan: Plan) -> Float32[ndarray, "O I"]:
+        weight = self.weights["table" if layer == "head" else layer]
+        number = format_named(plan.assignment[layer]).weight
+        return weight if number.kind == "floating" else quantise_weight(weight, number).dequantise()
+
+    def _linear(self, x: Float32[ndarray, "..."], layer: str, *, plan: Plan) -> ndarray:
+        if format_named(plan.assignment[layer]).activation is not None:
+            q = plan.quantizers[layer]
+            scale = np.float32(q.scale)
+            codes = np.clip(np.rint(x / scale) + q.zero_point, 0, 255)
+            x = ((codes - q.zero_point) * scale).astype(np.float32)
+        product: ndarray = x @ self._weight(layer, plan).T
+        return product
+
+
+def small_model(seed: int = 0) -> SmallModel:
+    """Return the model with weights at random."""
+    generator = np.random.default_rng(seed)
+    weights = {
+        name: (generator.standard_normal(shape) / np.sqrt(WIDTH)).astype(np.float32)
+        for name, shape in _SHAPES.items()
+    }
+    return SmallModel(
+        weights=weights | {"table": weights["table"] * np.float32(np.sqrt(WIDTH))},
+        bias=generator.standard_normal(WIDTH).astype(np.float32),
+    )
+
+
+def small_layers() -> tuple[Layer, ...]:
+    """Return one layer of each kind, at shapes for which every runtime has its usual kernel."""
+    return (
+        Layer(
+            name="linear", op=Op.LINEAR, weight_shape=(64, 128), input_shape=(1, 8, 128),
+            output_shape=(1, 8, 64), macs=65536, inputs_from="x",
+        ),
+        Layer(
+            name="embedding", op=Op.EMBEDDING, weight_shape=(96, 64), input_shape=(1, 8),
+            output_shape=(1, 8, 64), macs=0, inputs_from="ids",
+        ),
+        Layer(
+            name="conv", op=Op.CONV, weight_shape=(32, 16, 3, 3), input_shape=(1, 16, 12, 12),
+            output_shape=(1, 32, 6, 6), macs=165888, inputs_from="x",
+        ),
+    )  # fmt: skip
+
+
+def _mark(node: onnx.NodeProto, layer: str) -> onnx.NodeProto:
+    node.metadata_props.add(key=LAYER_KEY, value=layer)
+    return node
