@@ -62,6 +62,8 @@ def test_parts_can_be_split_and_cut_again(tmp_path: Path) -> None:
     assert (_labels(first), _labels(last)) == ([0, 1, 2], [3, 4, 5, 6])
     assert _labels(last.take(3)) == [3, 4, 5]
     assert fitting.take(100) is fitting
+    _, tail = _read(tmp_path).split(0.5)
+    assert _labels(tail.split(0.6)[1]) == [7, 8, 9]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5])
