@@ -30,7 +30,7 @@ _TRIES = 3  # per slot; on a machine that stays busy a bad slot is better than n
 _PROBE_SIZE = 64
 _PROBE_REPEATS = 15
 _MEDIAN_FACTOR = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean
-_FEWEST_SLOTS = 3  # per executable; the best ones where the core spoils all of them
+_FEWEST_SLOTS = 3  # per executable; the fastest ones where the core spoils all of them
 _POLISHES = 5  # medians settle after two or three
 _MAD_FACTOR = 1.4826  # median absolute deviation to standard deviation, for normal noise
 
@@ -106,7 +106,7 @@ def time_together(
     In each round every executable gets one slot of at least `slot_seconds`, in a new random
     order; the first third of a slot is dropped, its median kept. Before and after a slot a
     small matrix product shows the state of the core: a slot 10 % off the best state is
-    repeated, three times at most, and left out where an executable has three better ones.
+    repeated, three times at most, and left out where an executable has three others.
     What a whole round was slower is taken out of all its slots.
     Rounds go on until the mean standard error is at most
     `relative_error` of the latency, or until the time limit; there are at least four.
@@ -164,13 +164,17 @@ class _Slots:
         return np.array(self.slowdown) <= _TOLERATED_STATE
 
     def kept(self) -> Float[ndarray, "rounds N"]:
-        """Return log seconds, NaN in slots that the core spoiled; each keeps its best few."""
-        slowdown = np.array(self.slowdown)
-        few = min(_FEWEST_SLOTS, len(slowdown)) - 1
-        best = np.sort(slowdown, axis=0)[few]
-        return np.where(
-            slowdown <= np.maximum(best, _TOLERATED_STATE), np.log(np.array(self.seconds)), np.nan
-        )
+        """Return log seconds of clean slots, NaN in others.
+
+        An executable with too few clean slots keeps its fastest ones: other work only ever
+        adds time. On a machine with twice as many programs as cores, the fastest slots of
+        18 MiniLM plans timed twice differed by 4 %, the medians of all slots by 45 %.
+        """
+        seconds, kept = np.array(self.seconds), self.clean()
+        few = min(_FEWEST_SLOTS, len(seconds)) - 1
+        spoiled = kept.sum(axis=0) <= few
+        kept[:, spoiled] = (seconds <= np.sort(seconds, axis=0)[few])[:, spoiled]
+        return np.where(kept, np.log(seconds), np.nan)
 
 
 def _is_enough(slots: _Slots, *, relative_error: float, seconds_left: float) -> bool:

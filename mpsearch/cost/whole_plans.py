@@ -32,7 +32,7 @@ _GROUP_BYTES = 1_500_000_000  # of compiled plans in memory at once
 _COPIES = 2  # a compiled plan holds its weights as read and as packed for the kernel
 # Half a percent per plan is well below what the model is off; on a busy machine time ends it.
 _RELATIVE_ERROR = 0.005
-_SECONDS_PER_PLAN = 0.4
+_SECONDS_PER_PLAN = 0.8
 
 
 @final
