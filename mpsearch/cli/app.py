@@ -13,6 +13,7 @@ from mpsearch.cli.frontier import frontier
 from mpsearch.cli.measure import measure
 from mpsearch.cli.report import report
 from mpsearch.cli.search import search
+from mpsearch.cli.serve import serve
 from mpsearch.cli.solve import solve
 from mpsearch.cli.verify import verify
 
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "verify": verify,
     "report": report,
+    "serve": serve,
     "cache": cache,
 }
 

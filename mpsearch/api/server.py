@@ -1,0 +1,52 @@
+"""The web server: one process on loopback."""
+
+import errno
+import socket
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from mpsearch.api.settings import HOST
+from mpsearch.errors import ConflictError
+
+_BACKLOG: Final = 2048
+_SECONDS_TO_FINISH_ANSWERS: Final = 5
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on loopback; port 0 is any free one.
+
+    Raises:
+        ConflictError: The port is taken or not ours to take.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        fact = "taken by another program" if error.errno == errno.EADDRINUSE else str(error)
+        raise ConflictError(
+            f"Port {port} on {HOST} cannot be used: {fact}. Expected a free one. Choose another "
+            f"with `mpsearch serve --port {port + 1}`, or any free one with `--port 0`."
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address that a listening socket is reached by."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+def run_server(application: FastAPI, *, listener: socket.socket) -> None:
+    """Answer requests until the process is told to end."""
+    config = uvicorn.Config(
+        application,
+        log_level="warning",
+        log_config=None,
+        timeout_graceful_shutdown=_SECONDS_TO_FINISH_ANSWERS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,104 @@
+"""Uploads by content: hashed while they are written, visible only when whole."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from mpsearch.errors import AbsentError, DataError
+
+PREFIX: Final = "sha256:"
+
+
+@final
+class BlobWriter:
+    """An upload on its way in; `size` bytes so far."""
+
+    def __init__(self, file: Any) -> None:  # noqa: ANN401 - a binary file of any kind
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes."""
+        self._hash.update(chunk)
+        self._file.write(chunk)
+        self.size += len(chunk)
+
+    @property
+    def name(self) -> str:
+        """Return the name of what was written so far."""
+        return PREFIX + self._hash.hexdigest()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BlobStore:
+    """A folder of uploads, each a read-only file under its digest."""
+
+    folder: Path
+
+    def holds(self, name: str) -> bool:
+        """Return whether an upload is here."""
+        return self._path(name).is_file()
+
+    def path(self, name: str) -> Path:
+        """Return the file of an upload.
+
+        Raises:
+            AbsentError: It is not here.
+        """
+        path = self._path(name)
+        if not path.is_file():
+            raise AbsentError(
+                f"Blob {name!r} is not here. Expected one that was uploaded. "
+                f"Upload it with PUT /v1/blobs/{name}."
+            )
+        return path
+
+    @contextmanager
+    def receiving(self, name: str) -> Iterator[BlobWriter]:
+        """Take in an upload; on leaving the block it is checked and becomes visible.
+
+        Raises:
+            DataError: What came is not what the name says; nothing is kept.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".incoming-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                writer = BlobWriter(file)
+                yield writer
+                _check(name, writer=writer)
+                file.flush()
+                os.fsync(file.fileno())
+            # Owner may read, nobody may write: it is named by what it holds.
+            Path(temporary).chmod(0o400)
+            target = self._path(name)
+            target.parent.mkdir(exist_ok=True)
+            Path(temporary).replace(target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Delete what interrupted uploads left behind; return how many there were."""
+        left = list(self.folder.glob(".incoming-*"))
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+    def _path(self, name: str) -> Path:
+        digest = name.removeprefix(PREFIX)
+        return self.folder / digest[:2] / digest
+
+
+def _check(name: str, *, writer: BlobWriter) -> None:
+    if writer.name != name:
+        raise DataError(
+            f"The {writer.size} bytes received hash to {writer.name}. Expected {name}. "
+            "Nothing was kept: compute the digest again, and upload again."
+        )

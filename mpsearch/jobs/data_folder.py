@@ -1,0 +1,72 @@
+"""The data folder: where each thing that the service keeps lies."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import platformdirs
+
+from mpsearch.errors import ConflictError
+
+
+def default_data_folder() -> Path:
+    """Return the folder of the user that the service keeps its data in unless told otherwise."""
+    return Path(platformdirs.user_data_dir("mpsearch"))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataFolder:
+    """The places within one data folder."""
+
+    path: Path
+
+    @property
+    def database_url(self) -> str:
+        """Return where jobs and their events are kept."""
+        return f"sqlite:///{self.path / 'jobs.sqlite'}"
+
+    @property
+    def workflows_url(self) -> str:
+        """Return where DBOS keeps its queue and what its workflows have done."""
+        return f"sqlite:///{self.path / 'workflows.sqlite'}"
+
+    @property
+    def blobs(self) -> Path:
+        """Return the folder of uploads."""
+        return self.path / "blobs"
+
+    @property
+    def cache(self) -> Path:
+        """Return the folder of measured values, from which a killed job goes on."""
+        return self.path / "cache"
+
+    def job(self, job_id: str) -> Path:
+        """Return the folder of one job."""
+        return self.path / "jobs" / job_id
+
+    def result(self, job_id: str) -> Path:
+        """Return the folder of a job's results, which appears at once and whole."""
+        return self.job(job_id) / "result"
+
+
+@contextmanager
+def owned(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file; the system gives it back when the process ends, however it ends.
+
+    Raises:
+        ConflictError: Another process holds it, and we shall not wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise ConflictError(
+                f"The lock {str(path)!r} is held by another process. Expected one owner. "
+                "End the other process, or choose another folder."
+            ) from error
+        yield

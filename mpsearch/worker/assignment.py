@@ -1,0 +1,32 @@
+"""What a worker hands to the runner of one job: a file in the job's folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from pydantic import TypeAdapter
+
+from mpsearch.core.files import to_json, write_atomically
+
+_FILE = "assignment.json"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """A request, and where its sources and the measured values lie."""
+
+    request: Mapping[str, Any]
+    roots: Mapping[str, Path]
+    blobs: Path
+    cache: Path
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder of the job."""
+        write_atomically(folder / _FILE, to_json(self).encode())
+
+
+def load_assignment(folder: Path) -> Assignment:
+    """Return what the job of a folder has to do."""
+    return TypeAdapter(Assignment).validate_json((folder / _FILE).read_bytes())
