@@ -16,6 +16,7 @@ from mpsearch.solvers.abstract import AbstractSolver, Feature
 from mpsearch.solvers.dual import best_multipliers
 from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.linear_model import LinearModel, linear_model
+from mpsearch.solvers.outside import asked, is_large
 from mpsearch.solvers.proposal import Proposal
 
 # CBC keeps only answers better by `increment` (1e-5 by default), in an objective of about 1000.
@@ -39,6 +40,16 @@ class Cbc(AbstractSolver):
     requires: ClassVar[tuple[str, ...]] = ("pulp",)
 
     def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
+        return self.propose(problem, deadline=deadline)
+
+    def propose(self, problem: Problem, *, deadline: float) -> Proposal:
+        """Return an uncertified answer, of a child process where the problem is large."""
+        if is_large(problem):
+            return asked(self.name, problem, gap=self.gap, deadline=deadline)
+        return self.branch(problem, deadline=deadline)
+
+    def branch(self, problem: Problem, *, deadline: float) -> Proposal:
+        """Return the answer of this process; a time limit is soft here."""
         with warnings.catch_warnings():
             # PuLP 3 announces the names of PuLP 4; the dependency stays below 4.
             warnings.simplefilter("ignore", DeprecationWarning)

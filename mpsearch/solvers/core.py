@@ -15,6 +15,8 @@ from mpsearch.solvers.state_loops import Items, States, enumerate_merged, enumer
 # About 60 bytes a state and budget; two halves of this room stay below 300 MB.
 ROOM = 1 << 21 if HAS_NUMBA else 1 << 11
 _MOST_MERGED = 1 << 18
+# Each class visits each state: about a second of work.
+_MOST_VISITS = 50_000_000
 # Prices moved by these shares show early that a state cannot be completed.
 _TILTS = (-0.5, -0.15, -0.04, 0.04, 0.15, 0.5)
 # Cells per budget of the grid over the second half.
@@ -198,11 +200,11 @@ def _enumerated(items: Items, *, most: int) -> _Enumerated | None:
 
 def _merged(items: Items, *, most: int) -> _Enumerated | None:
     # A table of more places falls out of the processor's cache, and is searched per class.
-    most = min(most, _MOST_MERGED)
+    most = min(most, _MOST_MERGED, max(_MOST_VISITS // len(items.start), 1 << 10))
     room = min(most, 1 << 12)
     while room <= most:
         states = _room(room, budgets=items.weight.shape[1])
-        table = np.full(4 * room, -1, dtype=np.int64)
+        table = np.full(1 << (4 * room).bit_length(), -1, dtype=np.int64)
         with np.errstate(over="ignore"):
             count = compiled(enumerate_merged)(items, states, table)
         if count >= 0:

@@ -14,6 +14,7 @@ from mpsearch.solvers.abstract import AbstractSolver, Feature
 from mpsearch.solvers.dual import best_multipliers
 from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.linear_model import LinearModel, linear_model
+from mpsearch.solvers.outside import asked, is_large
 from mpsearch.solvers.proposal import Proposal
 
 # What HiGHS calls feasible, in a model whose limits are 1: its strictest setting is 1e-10.
@@ -37,6 +38,16 @@ class Highs(AbstractSolver):
     requires: ClassVar[tuple[str, ...]] = ("highspy",)
 
     def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
+        return self.propose(problem, deadline=deadline)
+
+    def propose(self, problem: Problem, *, deadline: float) -> Proposal:
+        """Return an uncertified answer, of a child process where the problem is large."""
+        if is_large(problem):
+            return asked(self.name, problem, gap=self.gap, deadline=deadline)
+        return self.branch(problem, deadline=deadline)
+
+    def branch(self, problem: Problem, *, deadline: float) -> Proposal:
+        """Return the answer of this process; a time limit is soft here."""
         multipliers = best_multipliers(problem, deadline=deadline)
         expected, _ = lagrangian_bound(problem, multipliers)
         model = linear_model(problem, expected_loss=expected)

@@ -1,7 +1,7 @@
 """The exact solver of our own: best prices, reduced-cost fixing, the core enumerated."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -19,6 +19,11 @@ _FIRST_CLASSES = 12
 _GROWTH = ((2_000, 2.0), (50_000, 1.5), (1 << 62, 1.25))
 # Where the halves outgrow the memory, smaller samples of blocks still find good answers.
 _SAMPLED_CLASSES = 64
+# A sample starts from a base settled among so many blocks, in steps that help this much.
+_LEAST_SAMPLED = 1e-7
+_SETTLED, _NEARER, _VAIN = 32768, 0.999, 200
+# Beyond so many classes raising the threshold step by step is hopeless: sample first.
+_MOST_CLASSES = 512
 _LITTLE = min(ROOM, 1 << 15)
 # Below this a bound that spans one is met to rounding.
 _ROUNDING = 1e-13
@@ -97,6 +102,8 @@ def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> f
     relaxation = best.relaxation
     while not best.is_proven and time.monotonic() < deadline:
         threshold = min(threshold, best.excess, best.greatest)
+        if room == _LITTLE and np.count_nonzero(relaxation.nearest <= threshold) > _MOST_CLASSES:
+            return threshold
         window = min(best.excess, 2 * threshold)
         mix = best_mix(relaxation, threshold=threshold, window=window, room=room)
         best.offer(mix.choice)
@@ -110,10 +117,13 @@ def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> f
 def _sample(best: "_Best", *, threshold: float, deadline: float) -> None:
     """Seek a better choice with ever dearer deviations of ever fewer blocks."""
     classes = _SAMPLED_CLASSES
+    relaxation = _with_little_slack(best.relaxation)
+    # An excess of this size is a proof by itself.
+    threshold = max(threshold, best.enough / 2, _LEAST_SAMPLED * abs(relaxation.bound))
     while classes > 1 and time.monotonic() < deadline and not best.is_proven:
         threshold = min(threshold, best.excess, best.greatest)
         mix = best_mix(
-            best.relaxation,
+            relaxation,
             threshold=threshold,
             window=min(best.excess, 2 * threshold),
             most_classes=classes,
@@ -125,7 +135,34 @@ def _sample(best: "_Best", *, threshold: float, deadline: float) -> None:
         elif threshold >= min(best.excess, best.greatest):
             return
         else:
-            threshold *= 2
+            threshold *= 4
+
+
+def _with_little_slack(relaxation: Relaxation) -> Relaxation:
+    """Return the relaxation around a base that spends nearly all of each budget.
+
+    The cheapest deviation of each of the most ambiguous blocks is taken for good where it
+    brings the slack nearer to zero; these blocks deviate no further.
+    """
+    blocks = np.argsort(relaxation.nearest, kind="stable")[:_SETTLED]
+    choice, nearest = relaxation.choice.copy(), relaxation.nearest.copy()
+    rows = np.arange(len(blocks))
+    cost = relaxation.cost[:, blocks]
+    reduced = relaxation.loss[blocks] + np.tensordot(relaxation.price, cost, axes=1)
+    reduced[rows, choice[blocks]] = np.inf
+    format_ = np.argmin(reduced, axis=1)
+    more = (cost[:, rows, format_] - cost[:, rows, choice[blocks]]).T
+    weight = np.maximum(relaxation.price, 1e-300)
+    slack, vain = relaxation.slack, 0
+    for place, block in enumerate(blocks):
+        after = slack - more[place]
+        if weight @ np.abs(after) < _NEARER * (weight @ np.abs(slack)):
+            slack, choice[block], nearest[block] = after, format_[place], np.inf
+            vain = 0
+        vain += 1
+        if vain > _VAIN:
+            break
+    return replace(relaxation, choice=choice, slack=slack, nearest=nearest)
 
 
 @final
@@ -154,9 +191,14 @@ class _Best:
         """Whether nothing is left to find: no better choice, or none at all."""
         if self.choice is None:
             return self.proven >= self.greatest or self.relaxation.is_refuted
-        # Half the gap is kept back for rounding.
-        span = self.excess + self.relaxation.bound
-        return self.excess - self.proven <= max(self._gap * span / 2, 10 * _ROUNDING)
+        return self.excess - self.proven <= self.enough
+
+    @property
+    def enough(self) -> float:
+        """Return the excess over what is proven that closes the gap asked for."""
+        span = self.relaxation.bound + (self.excess if self.choice is not None else 0.0)
+        # A tenth of the gap is kept back for rounding.
+        return max(0.9 * self._gap * span, 10 * _ROUNDING)
 
     def result(self, *, was_stopped: bool) -> CoreResult:
         return CoreResult(

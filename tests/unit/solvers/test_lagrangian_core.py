@@ -111,7 +111,7 @@ def test_time_is_kept_and_the_best_answer_returned() -> None:
     cost = np.cumsum(step, axis=2)
     low, high = cost.min(axis=2).sum(axis=1), cost.max(axis=2).sum(axis=1)
     problem = Problem(loss=gain[:, -1:] - gain, cost=cost, limit=(low + high) // 2)
-    found = solve(problem, "lagrangian_core", time_limit_seconds=0.5, gap=0.0)
+    found = solve(problem, "lagrangian_core", time_limit_seconds=1.0, gap=0.0)
     assert found.termination is Termination.LIMIT
     assert found.choice is not None
     assert found.gap < 1e-3
