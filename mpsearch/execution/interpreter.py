@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, fx
 
 from mpsearch.core.graph import Op
-from mpsearch.tracing.operators import layer_operator
-from mpsearch.tracing.trace import layer_macs
 from mpsearch.tracing.traced_model import TracedModel
 
 # Called with a node's arguments instead of its operator.
@@ -95,20 +93,13 @@ def with_last_uses(
         yield node, tuple(spent.get(node, ()))
 
 
-def macs_of(traced: TracedModel, node: fx.Node, *, value: object) -> int:
-    """Return the multiply-accumulates of a layer's node that gave `value`; others give 0."""
-    operator = layer_operator(node)
-    if operator is None or not isinstance(value, Tensor) or operator.op is Op.EMBEDDING:
-        return 0
-    weight = node.args[operator.weight]
-    if not isinstance(weight, fx.Node) or weight.op != "get_attr":
-        return 0
-    shape = tuple(_attribute(traced.module, str(weight.target)).shape)
-    return layer_macs(
-        operator.op,
-        weight=shape[::-1] if operator.is_transposed else shape,
-        output=tuple(value.shape),
-    )
+def weight_shapes(traced: TracedModel) -> dict[str, tuple[Op, tuple[int, ...]]]:
+    """Return, for each node that runs a layer, its operator and weight (outputs, inputs, ...)."""
+    return {
+        node: (layer.op, layer.weight_shape)
+        for layer in traced.graph.layers
+        for node in traced.nodes[layer.name]
+    }
 
 
 def on_device_of(traced: TracedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

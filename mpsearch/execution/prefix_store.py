@@ -9,12 +9,13 @@ from torch import Tensor, fx
 from mpsearch.errors import MeasurementError
 from mpsearch.execution.interpreter import (
     Override,
-    macs_of,
     node_value,
     on_device_of,
     raw_output,
+    weight_shapes,
     with_last_uses,
 )
+from mpsearch.tracing.trace import layer_macs
 from mpsearch.tracing.traced_model import TracedModel
 
 
@@ -30,6 +31,7 @@ class PrefixStore:
         self._traced = traced
         self._nodes: tuple[fx.Node, ...] = tuple(traced.module.graph.nodes)
         self._values: dict[fx.Node, Any] = {}
+        self._weights = weight_shapes(traced)
         self.macs = 0
         inputs = iter(traced.inputs(on_device_of(traced, batch)))
         with torch.no_grad():
@@ -95,7 +97,9 @@ class PrefixStore:
         self, node: fx.Node, values: "Mapping[fx.Node, Any]", *, override: Override | None
     ) -> Any:  # noqa: ANN401 - nodes give tensors, sizes, tuples
         value = node_value(self._traced, node, values=values, override=override)
-        self.macs += macs_of(self._traced, node, value=value)
+        if node.name in self._weights:
+            op, shape = self._weights[node.name]
+            self.macs += layer_macs(op, weight=shape, output=tuple(value.shape))
         return value
 
 
