@@ -1,7 +1,6 @@
 """Find what a runtime does with a layer in a format: build a file with that layer and run it."""
 
 import logging
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -9,7 +8,7 @@ import onnx
 from numpy import ndarray
 from onnx import TensorProto, helper, numpy_helper
 
-from mpsearch.core.formats import format_named
+from mpsearch.core.formats import Format, format_named
 from mpsearch.core.graph import Layer, Op
 from mpsearch.core.hardware import Support, Workload
 from mpsearch.core.plan import ActivationQuantizer, Plan
@@ -19,7 +18,7 @@ from mpsearch.export.graph_edit import LAYER_KEY
 from mpsearch.quant.integer import quantise_weight
 from mpsearch.runtimes.comparison import compare_numbers
 from mpsearch.runtimes.kernel_check import found_support
-from mpsearch.runtimes.runtime import AbstractRuntime
+from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
 
 _LOG = logging.getLogger("mpsearch.runtimes")
 _OPSET: Final = 21
@@ -41,45 +40,53 @@ def try_layer(runtime: AbstractRuntime, layer: Layer, *, format_name: str, base:
     A runtime may treat weights in another way once any input of the file is quantised. A
     layer that does not compile, or whose numbers are off, has no support, and a log says why.
     """
+    weight, inputs = _numbers(layer)
+    format_ = format_named(format_name)
+    # A layer with 8-bit inputs of its own needs no neighbour that has them.
+    neighbours = (False,) if format_.activation is not None else (False, True)
+    try:
+        built = [
+            _build(
+                runtime, layer, weight=weight, plan=_plan(layer, format_, base=base, beside=beside)
+            )
+            for beside in neighbours
+        ]
+    except (DeploymentError, FormatError) as error:
+        _LOG.info("No support for %s in %s: %s", layer.signature, format_name, error)
+        return Support.NONE
+    expected = _expected(runtime, layer, format_=format_, weight=weight, inputs=inputs)
+    for executable in built:
+        outputs = {"output": executable.run({_INPUT: inputs})["output"]}
+        distance = compare_numbers(outputs, expected).relative_error
+        if distance > _LARGEST_ERROR:
+            _LOG.warning(
+                "No support for %s in %s under base %s: its output is off by %.2g.",
+                *(layer.signature, format_name, base, distance),
+            )
+            return Support.NONE
     found = (
-        _try(runtime, layer, format_name=format_name, base=base, neighbour=neighbour)
-        for neighbour in (False, True)
+        found_support(format_, executable.kernels()[layer.name], base=base) for executable in built
     )
     return min(found, key=_RANKED.index)
 
 
-def _try(
-    runtime: AbstractRuntime, layer: Layer, *, format_name: str, base: str, neighbour: bool
-) -> Support:
-    weight, inputs = _numbers(layer)
-    plan = _plan(layer, format_name=format_name, base=base, neighbour=neighbour)
-    workload = Workload(name="trial", shapes={_INPUT: inputs.shape})
-    try:
-        model = export_plan(one_layer_onnx(layer, weight, neighbour=neighbour), plan)
-        built = runtime.build(model, settings=runtime.settings(base), workload=workload)
-    except (DeploymentError, FormatError) as error:
-        _LOG.info("No support for %s in %s: %s", layer.signature, format_name, error)
-        return Support.NONE
-    outputs = built.run({_INPUT: inputs})
-    expected = _expected(runtime, layer, format_name=format_name, weight=weight, inputs=inputs)
-    distance = compare_numbers({"output": outputs["output"]}, expected).relative_error
-    if distance > _LARGEST_ERROR:
-        _LOG.warning(
-            "No support for %s in %s under base %s: its output is off by %.2g.",
-            *(layer.signature, format_name, base, distance),
-        )
-        return Support.NONE
-    kernel = built.kernels().get(layer.name)
-    if kernel is None:
-        return Support.NONE
-    return found_support(format_named(format_name), kernel, base=base)
+def _build(
+    runtime: AbstractRuntime, layer: Layer, *, weight: ndarray, plan: Plan
+) -> AbstractExecutable:
+    model = one_layer_onnx(layer, weight, neighbour=_NEIGHBOUR in plan.assignment)
+    return runtime.build(
+        export_plan(model, plan), settings=runtime.settings(plan.base), workload=_workload(layer)
+    )
+
+
+def _workload(layer: Layer) -> Workload:
+    return Workload(name="trial", shapes={_INPUT: layer.input_shape})
 
 
 def _expected(
-    runtime: AbstractRuntime, layer: Layer, *, format_name: str, weight: ndarray, inputs: ndarray
+    runtime: AbstractRuntime, layer: Layer, *, format_: Format, weight: ndarray, inputs: ndarray
 ) -> dict[str, ndarray]:
     """Run the layer in fp32 on weights and inputs that were quantised and put back."""
-    format_ = format_named(format_name)
     stored = quantise_weight(weight, format_.weight).dequantise()
     if format_.activation is not None and layer.op is not Op.EMBEDDING:
         codes = np.clip(np.rint(inputs / np.float32(_SCALE)) + _ZERO_POINT, 0, 255)
@@ -87,7 +94,7 @@ def _expected(
     plain = runtime.build(
         one_layer_onnx(layer, stored, neighbour=False),
         settings=runtime.settings("fp32"),
-        workload=Workload(name="trial", shapes={_INPUT: inputs.shape}),
+        workload=_workload(layer),
     )
     return plain.run({_INPUT: inputs})
 
@@ -104,18 +111,15 @@ def _numbers(layer: Layer) -> tuple[ndarray, ndarray]:
     return weight, generator.standard_normal(layer.input_shape, dtype=np.float32).clip(-4, 3.9)
 
 
-def _plan(layer: Layer, *, format_name: str, base: str, neighbour: bool) -> Plan:
+def _plan(layer: Layer, format_: Format, *, base: str, beside: bool) -> Plan:
     quantizer = ActivationQuantizer(
         scale=_SCALE, zero_point=_ZERO_POINT, low=-4.0, high=4.0, method="trial", samples=1
     )
-    plan = Plan(
-        assignment={layer.name: format_name},
+    return Plan(
+        assignment={layer.name: format_.name} | ({_NEIGHBOUR: "w8a8"} if beside else {}),
         base=base,
         quantizers={layer.name: quantizer, _NEIGHBOUR: quantizer},
     )
-    if neighbour:
-        plan = replace(plan, assignment={**plan.assignment, _NEIGHBOUR: "w8a8"})
-    return plan
 
 
 def one_layer_onnx(layer: Layer, weight: ndarray, *, neighbour: bool) -> onnx.ModelProto:
