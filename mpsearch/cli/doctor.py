@@ -23,6 +23,11 @@ _PACKAGES: Final = (
     ("tokenizers", "tokenizers", "reading text", "search"),
     ("ml_dtypes", "ml_dtypes", "narrow number formats", "search"),
     ("jinja2", "jinja2", "writing reports", "search"),
+    ("fastapi", "fastapi", "serving searches", "server"),
+    ("uvicorn", "uvicorn", "serving searches", "server"),
+    ("dbos", "dbos", "jobs that outlive a crash", "server"),
+    ("sqlalchemy", "sqlalchemy", "storing jobs", "server"),
+    ("uuid_utils", "uuid-utils", "naming jobs", "server"),
     ("numba", "numba", "faster solvers", "fast"),
 )
 _PLANNING: Final = ("mpsearch", "numpy", "scipy", "highspy", "pulp")

@@ -31,8 +31,8 @@ def stage() -> dict[str, object]:
     from torch import nn
 
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.Linear(128, 8))
-    return {"__name__": "page", "model": model.eval(), "calibration": list(torch.randn(6, 8, 64))}
+    model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.Linear(512, 8))
+    return {"__name__": "page", "model": model.eval(), "calibration": list(torch.randn(6, 8, 256))}
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -43,6 +43,7 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield shlex.split(line[2:], comments=True)
 
 
+@pytest.mark.slow  # the README searches a plan and times it
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, language="python")], ids=name_of
 )
