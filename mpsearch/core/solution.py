@@ -52,3 +52,8 @@ class Solution:
             return 0.0
         span = self.loss - self.ideal
         return excess / span if span > 0 else 0.0
+
+    @property
+    def shadow_prices(self) -> Float[ndarray, " R"] | None:
+        """Return about how much less the loss would be with one more unit of each budget."""
+        return self.multipliers
