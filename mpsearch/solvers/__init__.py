@@ -9,18 +9,34 @@ from mpsearch.errors import UsageError
 from mpsearch.solvers.abstract import AbstractSolver, Feature
 from mpsearch.solvers.auto import Auto
 from mpsearch.solvers.cbc import Cbc
+from mpsearch.solvers.directions import Infeasibility, explain_infeasible, least_spend
 from mpsearch.solvers.exhaustive import Exhaustive
+from mpsearch.solvers.front import SupportedFront, exact_front, supported_front
 from mpsearch.solvers.highs import Highs
 from mpsearch.solvers.lagrangian_core import LagrangianCore
+from mpsearch.solvers.noise import Stability, stability
+from mpsearch.solvers.rules import with_at_most, with_fixed, with_peak_memory, with_ties
 
 __all__ = [
     "SOLVERS",
     "AbstractSolver",
     "Feature",
+    "Infeasibility",
     "Problem",
     "Solution",
+    "Stability",
+    "SupportedFront",
     "Termination",
+    "exact_front",
+    "explain_infeasible",
+    "least_spend",
     "solve",
+    "stability",
+    "supported_front",
+    "with_at_most",
+    "with_fixed",
+    "with_peak_memory",
+    "with_ties",
 ]
 
 SOLVERS: dict[str, type[AbstractSolver]] = {
