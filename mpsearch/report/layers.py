@@ -19,6 +19,7 @@ _UNITS: Final = {
     str(Resource.BOPS): "BOPs",
     str(Resource.WEIGHT_BITS): "bits",
 }
+_ALWAYS: Final = (str(Resource.WEIGHT_BYTES), str(Resource.LATENCY_NS))
 _TITLES: Final = {
     str(Resource.WEIGHT_BYTES): "Weight bytes",
     str(Resource.LATENCY_NS): "Latency",
@@ -193,9 +194,11 @@ def _costs(
 ) -> dict[str, tuple[Bar, ...]]:
     if cost is None:
         return {}
+    # Bits and operations tell little beyond bytes, unless they are what is limited.
+    wanted = {*_ALWAYS, *(budget.name for budget in plan.budgets)}
     found = {}
     for resource, entries in cost.amount.items():
-        if str(resource) not in (Resource.WEIGHT_BYTES, Resource.LATENCY_NS, Resource.WEIGHT_BITS):
+        if str(resource) not in wanted:
             continue
         spent = [
             float(entries[cost.layers.index(name), cost.formats.index(plan.assignment[name])])

@@ -41,7 +41,8 @@ def round_amount(value: float, *, unit: str) -> str:
         >>> round_amount(15e6, unit="B"), round_amount(0.001, unit="")
         ('15 MB', '0.001')
     """
-    return _FRACTION.sub(lambda match: match[1].rstrip("."), amount(value, unit=unit))
+    text = _FRACTION.sub(lambda match: match[1].rstrip("."), amount(value, unit=unit))
+    return text.removeprefix(f"1 {TIMES} ")
 
 
 def share(value: float) -> str:

@@ -292,11 +292,17 @@ def reason(plan: Plan, *, tried: Sequence[TriedPlan]) -> str:
         return "This plan is the optimum of the tables. It was not measured against others."
     over = len(tried) - len(kept)
     rivals = [each for each in kept if each is not mine and each.loss is not None]
-    start = f"{len(tried)} plans were built and measured in the same rounds; {over} broke a budget."
+    rest = f"{over} did not keep the budgets" if over else "all kept the budgets"
+    start = f"{len(tried)} plans were tried in the same rounds; {rest}."
     if not rivals:
         return f"{start} This one was the only one that kept every budget."
     second = min(rivals, key=lambda each: math.inf if each.loss is None else each.loss)
     assert second.loss is not None
+    if second.loss < mine.loss:
+        return (
+            f"{start} This one loses {plain(mine.loss)}, more than {plain(second.loss)} of "
+            f"{second.plan.origin or 'another plan'}, which kept every budget too."
+        )
     return (
         f"{start} Of the {len(kept)} that kept every budget this one has the least loss on data "
         f"that the search has not seen: {plain(mine.loss)} against {plain(second.loss)} of the "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 # Values that span more than this factor need a logarithmic axis to be told apart.
-_LOG_FROM: Final = 30.0
+_LOG_FROM: Final = 10.0
 _MARGIN: Final = 0.06
 _TICKS: Final = 5
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def test_what_was_promised_measured_and_chosen_is_said(tmp_path: Path) -> None:
     for text in (
         "Keeps both budgets, as measured.",
         "1 of 3 forecasts did not hold: loss on validation data.",
-        "6 plans were built and measured in the same rounds; 4 broke a budget.",
+        "6 plans were tried in the same rounds; 4 did not keep the budgets.",
         "0.0172 against 0.0181 of the next (rank 2 on base bf16).",
         "★ returned",
         "not built",
@@ -157,6 +158,32 @@ def test_the_returned_plan_comes_first_among_its_rivals(tmp_path: Path) -> None:
     text = _written(tmp_path).read_text()
     body = text[text.index('class="rivals"') :]
     assert body.index("optimum on base bf16") < body.index("rank 2") < body.index("reference: w8 ")
+
+
+def test_a_plan_that_is_not_the_best_is_still_first_and_says_so(tmp_path: Path) -> None:
+    plan = example_result.plan(example_result.graph(blocks=1))
+    mine, rival, *_ = example_result.tried(plan)
+    better = replace(rival, loss=0.001)
+    write_report(tmp_path / "report.html", plan=plan, tried=(better, mine))
+    page = _parsed(tmp_path / "report.html")
+    assert page.has("This one loses 0.0172, more than 0.00100 of rank 2 on base bf16")
+    text = (tmp_path / "report.html").read_text()
+    body = text[text.index('class="rivals"') :]
+    assert body.index("★ returned") < body.index("rank 2")
+
+
+def test_a_budget_that_is_exceeded_is_said_on_top(tmp_path: Path) -> None:
+    plan = example_result.plan(example_result.graph(blocks=1))
+    tight = replace(plan, budgets=(plan.budgets[0], replace(plan.budgets[1], limit=1e5)))
+    write_report(
+        tmp_path / "report.html", plan=tight, verification=example_result.verification(plan)
+    )
+    page = _parsed(tmp_path / "report.html")
+    assert page.has("Over budget, as measured: latency.")
+    assert page.has("✕ exceeded")
+    assert page.has("too much")
+    write_report(tmp_path / "report.html", plan=plan)
+    assert _parsed(tmp_path / "report.html").has("Keeps both budgets, as forecast.")
 
 
 def test_a_large_model_stays_small_enough_to_open(tmp_path: Path) -> None:
