@@ -58,6 +58,7 @@ def test_numbers_have_three_digits_and_a_fitting_unit() -> None:
     assert amount(3.5, unit="bits") == "3.50 bits"
     assert amount(0.0, unit="ns") == "0 ns"
     assert amount(math.nan, unit="B") == share(math.inf) == plain(math.nan) == ABSENT
+    assert plain(-0.5) == "-0.500"
     assert plain(1234567.0) == f"1.23 {TIMES} 10⁶"
     assert share(1.0) == "100.0 %"
     assert share(0.99138) == "99.14 %"
