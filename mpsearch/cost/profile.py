@@ -1,6 +1,7 @@
 """Profile a model on a device: one cost table per base precision and placement."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 
 from mpsearch.core.cache import Cache
 from mpsearch.core.graph import LayerGraph
-from mpsearch.core.hardware import Resource, Support, Workload
+from mpsearch.core.hardware import Device, Resource, Support, Workload
 from mpsearch.core.machine import installed_versions
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.progress import Progress
@@ -44,10 +45,9 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
 ) -> CostTable:
     """Return what each layer costs in each format, and each boundary between formats.
 
-    Bytes, BOPs and weight bits are exact. Latency is measured on whole plans: the
-    references, random ones, and what is needed to see every signature in each format. The
-    runtime's counters of their nodes and their whole times are fitted together; see
-    `fit_node_table`. Each measured plan is kept in the cache and in `measured`.
+    Bytes, BOPs and weight bits are exact. Latency is that of one pass over the workload, fitted
+    to whole plans and the counters of their nodes, see `fit_node_table`. Each measured plan
+    is kept in the cache and in `measured`.
 
     Args:
         base: The base ONNX file; None (a runtime that builds nothing) leaves latency out.
@@ -55,75 +55,43 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
         runtime: What builds and runs the plans.
         formats: The columns of the table; the base precision among them.
         base_precision: What everything runs in that no layer's format governs.
-        workload: The shape of each input; latency is that of one pass over it.
+        workload: The shape of each input.
         placement: Where activations are quantised.
         threads: Threads of one inference.
-        quantizers: Of the inputs of layers, by layer; needed where formats quantise them.
+        quantizers: By layer, of its input; needed where a format quantises inputs.
         references: Complete assignments to measure too, such as uniform plans.
         cache: Where measured plans are kept.
         progress: Told of each plan.
         seed: Of the random plans and of the order of slots.
-        state: What is known of the core's best state; pass one object to several profiles.
+        state: The core's best state seen so far; pass one object to several profiles.
 
     Raises:
         FormatError: The base precision is not among the formats.
         MeasurementError: Too few plans could be built and timed.
     """
-    if base_precision not in formats:
-        raise FormatError(
-            f"The base precision {base_precision!r} is not among the formats "
-            f"{', '.join(formats)}. Expected it there, as layers may stay in it. Add it."
-        )
-    device = runtime.device(threads)
     support = _support(graph, runtime=runtime, formats=formats, base=base_precision, cache=cache)
-    stored, rest = weight_bytes_table(
-        graph,
-        formats=formats,
-        allowed=np.array([[kind is not Support.NONE for kind in row] for row in support]),
-        base=base,
-        base_precision=base_precision,
-    )
-    table = CostTable(
-        layers=graph.names,
-        formats=tuple(formats),
-        base=base_precision,
+    counted = replace(
+        _counted(graph, base=base, formats=formats, base_precision=base_precision, support=support),
         placement=placement,
-        amount={
-            Resource.WEIGHT_BYTES: stored,
-            Resource.BOPS: bops_table(graph, formats=formats, base=base_precision),
-            Resource.WEIGHT_BITS: weight_bits_table(graph, formats=formats),
-        },
-        constant={Resource.WEIGHT_BYTES: rest},
-        support=support,
-        shared_weights=graph.shared_weights,
         settings=runtime.settings(base_precision),
         workloads=(workload,),
-        device=device,
-        provenance=Provenance(
-            model=graph.fingerprint,
-            seed=seed,
-            versions={**installed_versions(_PACKAGES), **device.software},
-            device=device.name,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        ),
+        device=runtime.device(threads),
+        provenance=_provenance(graph, device=runtime.device(threads), seed=seed),
     )
     if base is None:
-        return table
+        return counted
     timer = PlanTimer(
         base=base,
         graph=graph,
         runtime=runtime,
-        base_precision=base_precision,
-        placement=placement,
-        workload=workload,
-        threads=threads,
+        table=counted,
         quantizers=quantizers or {},
         cache=cache,
-        generator=np.random.default_rng(seed),
         progress=progress,
+        generator=np.random.default_rng(seed),
         state=CoreState() if state is None else state,
     )
-    return with_latency(table, graph, timer=timer, references=references, seed=seed)
+    return with_latency(counted, graph, timer=timer, references=references, seed=seed)
 
 
 def _support(
@@ -142,3 +110,51 @@ def _support(
                 runtime.support(layer, name, base=base, cache=cache) for name in formats
             )
     return tuple(known[layer.signature] for layer in graph.layers)
+
+
+def _counted(
+    graph: LayerGraph,
+    *,
+    base: onnx.ModelProto | None,
+    formats: Sequence[str],
+    base_precision: str,
+    support: tuple[tuple[Support, ...], ...],
+) -> CostTable:
+    """Return the table of what needs no device."""
+    if base_precision not in formats:
+        raise FormatError(
+            f"The base precision {base_precision!r} is not among the formats "
+            f"{', '.join(formats)}. Expected it there, as layers may stay in it. Add it."
+        )
+    stored, rest = weight_bytes_table(
+        graph,
+        formats=formats,
+        allowed=np.array([[kind is not Support.NONE for kind in row] for row in support]),
+        base=base,
+        base_precision=base_precision,
+    )
+    return CostTable(
+        layers=graph.names,
+        formats=tuple(formats),
+        base=base_precision,
+        placement="",
+        amount={
+            Resource.WEIGHT_BYTES: stored,
+            Resource.BOPS: bops_table(graph, formats=formats, base=base_precision),
+            Resource.WEIGHT_BITS: weight_bits_table(graph, formats=formats),
+        },
+        constant={Resource.WEIGHT_BYTES: rest},
+        support=support,
+        shared_weights=graph.shared_weights,
+        device=Device(name="", runtime="", threads=1),
+    )
+
+
+def _provenance(graph: LayerGraph, *, device: Device, seed: int) -> Provenance:
+    return Provenance(
+        model=graph.fingerprint,
+        seed=seed,
+        versions={**installed_versions(_PACKAGES), **device.software},
+        device=device.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
 import numpy as np
@@ -63,7 +63,6 @@ class Timings:
 
 
 @final
-@dataclass(kw_only=True)
 class CoreState:
     """How fast the core is now, as the time of a small matrix product.
 
@@ -71,12 +70,13 @@ class CoreState:
     calls of `time_together`, so that a slow start does not lower the standard.
     """
 
-    clock: Clock = time.perf_counter
-    processor_clock: Clock = time.process_time
-    best: float = math.inf
-    _matrix: Float[ndarray, "P P"] = field(
-        default_factory=lambda: np.eye(_PROBE_SIZE, dtype=np.float32)
-    )
+    def __init__(
+        self, *, clock: Clock = time.perf_counter, processor_clock: Clock = time.process_time
+    ) -> None:
+        self.clock = clock
+        self.processor_clock = processor_clock
+        self.best = math.inf
+        self._matrix = np.eye(_PROBE_SIZE, dtype=np.float32)
 
     def slowdown(self) -> float:
         """Return how many times longer than at best a small matrix product takes now."""
@@ -122,7 +122,7 @@ def time_together(
     report = silent if progress is None else progress
     start = state.clock()
     slots = _Slots(count=len(executables))
-    watched = [_Watched(executable=executable) for executable in executables]
+    watched = [_Watched(executable) for executable in executables]
     is_enough = False
     while not is_enough:
         slots.begin_round()
@@ -140,13 +140,13 @@ def time_together(
 
 
 @final
-@dataclass(kw_only=True)
 class _Slots:
     """Seconds and slowdown of the core of every slot, by round and executable."""
 
-    count: int
-    seconds: list[list[float]] = field(default_factory=list)
-    slowdown: list[list[float]] = field(default_factory=list)
+    def __init__(self, *, count: int) -> None:
+        self.count = count
+        self.seconds: list[list[float]] = []
+        self.slowdown: list[list[float]] = []
 
     @property
     def rounds(self) -> int:
@@ -205,15 +205,15 @@ def _screened_slot(
 
 
 @final
-@dataclass(kw_only=True)
 class _Watched:
     """An executable, and the largest share of its time that it was seen to use the processor.
 
     With one thread the share is about one; with several it is how many are kept busy.
     """
 
-    executable: Timeable
-    share: float = 0.0
+    def __init__(self, executable: Timeable) -> None:
+        self.executable = executable
+        self.share = 0.0
 
     def slot(self, *, slot_seconds: float, state: CoreState) -> float:
         """Return the median time of an inference over the slot, less its first third."""

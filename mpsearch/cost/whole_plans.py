@@ -17,6 +17,7 @@ from mpsearch.core.graph import LayerGraph
 from mpsearch.core.hardware import Workload
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.core.progress import Progress, tracked
+from mpsearch.core.tables import CostTable
 from mpsearch.cost.attribution import layer_seconds
 from mpsearch.cost.timing import CoreState, time_together
 from mpsearch.errors import DeploymentError
@@ -54,7 +55,7 @@ class TimedPlan:
 @final
 @dataclass(frozen=True, kw_only=True)
 class PlanTimer:
-    """Builds plans of one model under one base and placement, and times them in groups.
+    """Builds plans of one model under the base, placement and workload of `table`, and times them.
 
     Each measured plan is one entry of the cache, so that a killed run goes on with the
     next group. The first plan ever asked for is timed again in each group (the anchor), and
@@ -64,10 +65,7 @@ class PlanTimer:
     base: onnx.ModelProto
     graph: LayerGraph
     runtime: AbstractRuntime
-    base_precision: str
-    placement: str
-    workload: Workload
-    threads: int
+    table: CostTable
     quantizers: Mapping[str, ActivationQuantizer]
     cache: Cache | None
     generator: Generator
@@ -153,20 +151,25 @@ class PlanTimer:
             )
 
     def _built(self, assignment: Mapping[str, str]) -> tuple[AbstractExecutable, int]:
-        settings = self.runtime.settings(self.base_precision)
+        (workload,) = self.table.workloads
+        settings = self.table.settings
         plan = Plan(
             assignment=assignment,
-            base=self.base_precision,
-            placement=self.placement,
+            base=self.table.base,
+            placement=self.table.placement,
             runtime=self.runtime.name,
             settings=settings,
             quantizers=self.quantizers,
         )
         model = export_plan(self.base, plan)
         executable = self.runtime.build(
-            model, settings=settings, threads=self.threads, workload=self.workload, profile=True
+            model,
+            settings=settings,
+            threads=self.table.device.threads,
+            workload=workload,
+            profile=True,
         )
-        executable.run(example_inputs(self.base, self.workload))
+        executable.run(example_inputs(self.base, workload))
         return executable, weight_bytes(model)
 
     def _group_size(self) -> int:
@@ -174,16 +177,17 @@ class PlanTimer:
         return int(np.clip(fitting, 1, _LARGEST_GROUP))
 
     def _key(self, assignment: Mapping[str, str]) -> str:
-        device = self.runtime.device(self.threads)
+        table, device = self.table, self.table.device
         return content_hash(
             _REVISION,
             self.graph.fingerprint,
             [[name, assignment[name]] for name in self.graph.names],
-            self.base_precision,
-            self.placement,
-            {name: list(shape) for name, shape in self.workload.shapes.items()},
+            [table.base, table.placement, dict(table.settings)],
+            [
+                sorted((name, list(shape)) for name, shape in w.shapes.items())
+                for w in table.workloads
+            ],
             [device.name, device.runtime, device.threads, dict(device.software)],
-            self.runtime.settings(self.base_precision),
             self.runtime.revision,
         )
 

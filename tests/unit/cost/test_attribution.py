@@ -33,8 +33,10 @@ def test_glue_behind_the_last_layer_is_the_last_ones() -> None:
 
 
 def test_a_node_of_two_layers_is_shared_equally() -> None:
-    nodes = [_node(2.0), _node(10.0, "a", "c"), _node(8.0)]
-    assert layer_seconds(nodes, layers=LAYERS, whole_seconds=20.0).tolist() == [10, 0, 10]
+    nodes = [_node(2.0), _node(10.0, "a", "c"), _node(8.0, "b")]
+    assert layer_seconds(nodes, layers=LAYERS, whole_seconds=20.0).tolist() == [6, 8, 6]
+    behind = [_node(4.0, "b"), _node(10.0, "a", "c"), _node(6.0)]
+    assert layer_seconds(behind, layers=LAYERS, whole_seconds=20.0).tolist() == [8, 4, 8]
 
 
 def test_the_parts_sum_to_the_whole_plan() -> None:

@@ -79,6 +79,14 @@ def test_exact_counters_predict_unseen_plans() -> None:
     assert np.abs(errors).max() < 0.01
 
 
+def test_layers_of_one_signature_keep_their_own_glue() -> None:
+    truth = _truth(edge_share=0.0)
+    layer = _fit(_observed(truth, _plans(16, seed=0))).layer
+    for kind in range(KINDS):
+        found, extra = layer[kind::KINDS, 0], truth.extra[kind::KINDS]
+        assert found - found.mean() == pytest.approx(extra - extra.mean(), abs=3e-6)
+
+
 def test_boundaries_are_seen() -> None:
     truth = _truth(edge_share=0.5)
     observed = _observed(truth, _plans(8, seed=0))
@@ -152,6 +160,10 @@ def test_held_out_errors_are_those_of_plans_the_fit_has_not_seen() -> None:
     )
     assert errors[4] == pytest.approx(1 / 1.2 - 1, abs=0.03)
     assert np.abs(np.delete(errors, 4)).max() < 0.05
+    alone = wrong.without(7)
+    model = fit_node_table(alone, signatures=SIGNATURES, producers=PRODUCERS, formats=FORMATS)
+    predicted = calibrated(model, alone).seconds(wrong.choice[7:8])
+    assert errors[4] == pytest.approx(predicted[0] / seconds[7] - 1, abs=1e-12)
 
 
 def test_the_nearest_of_several_producers_counts() -> None:
