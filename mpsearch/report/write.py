@@ -81,8 +81,6 @@ def write_report(
         front=front_view(plan, front=front, tried=plans),
         reason=reason(plan, tried=plans),
         headlines=headlines(plan, budgets=budgets, verification=verification),
-        formats=formats_of(plan),
-        absent=ABSENT,
         phases=_phases(phases or {}),
         notes=[note for note in notes if note],
         facts=_facts(plan, sensitivity=sensitivity),
@@ -106,7 +104,13 @@ def _template() -> Any:  # noqa: ANN401 - a jinja2 template, which is optional a
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": plain, "share": share, "title": title_of}
+    environment.globals["absent"] = ABSENT
+    environment.filters |= {
+        "formats": formats_of,
+        "plain": plain,
+        "share": share,
+        "title": title_of,
+    }
     return environment.get_template("report.html")
 
 
