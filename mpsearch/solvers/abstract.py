@@ -25,7 +25,6 @@ class Feature(StrEnum):
     SEVERAL_LIMITS = "several_limits"
     EDGES = "edges"
     CUTS = "cuts"
-    INTERACTIONS = "interactions"
 
 
 @dataclass(frozen=True, kw_only=True)
