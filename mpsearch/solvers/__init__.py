@@ -13,6 +13,7 @@ from mpsearch.solvers.directions import Infeasibility, explain_infeasible, least
 from mpsearch.solvers.exhaustive import Exhaustive
 from mpsearch.solvers.front import SupportedFront, exact_front, supported_front
 from mpsearch.solvers.highs import Highs
+from mpsearch.solvers.interactions import solve_interactions
 from mpsearch.solvers.lagrangian_core import LagrangianCore
 from mpsearch.solvers.noise import Stability, stability
 from mpsearch.solvers.rules import with_at_most, with_fixed, with_peak_memory, with_ties
@@ -31,6 +32,7 @@ __all__ = [
     "explain_infeasible",
     "least_spend",
     "solve",
+    "solve_interactions",
     "stability",
     "supported_front",
     "with_at_most",

@@ -49,6 +49,11 @@ class Exhaustive(AbstractSolver):
         return Proposal(choice=best, bound=least, is_infeasible=best is None)
 
 
+def every_choice(problem: Problem) -> Int[ndarray, "N D"]:
+    """Return all choices that are allowed, whatever they spend."""
+    return _choices(problem, np.arange(math.prod(problem.mask.sum(axis=1).tolist())))
+
+
 def _choices(problem: Problem, numbers: Int[ndarray, " N"]) -> Int[ndarray, "N D"]:
     """Return the choices of the given numbers in a mixed-radix count of what is allowed."""
     radix = problem.mask.sum(axis=1)
