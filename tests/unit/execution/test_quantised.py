@@ -87,6 +87,24 @@ def test_base_bf16_keeps_masked_attention_finite() -> None:
     assert 0 < (logits - reference).norm() / reference.norm() < 0.03
 
 
+def test_base_bf16_keeps_the_most_negative_number_finite() -> None:
+    """Masks add it; rounded to minus infinity, a row of it would turn softmax into NaN."""
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden: Tensor = self.layer(x)
+            return hidden.new_full(hidden.shape, torch.finfo(torch.float32).min).softmax(1) + hidden
+
+    traced = trace_model(Masked(), [torch.randn(2, 4)])
+    plan = _plan(traced, base="bf16", assignment={"layer": "bf16"})
+    with quantised(traced, plan) as model:
+        assert torch.isfinite(run(model, traced.example)).all()
+
+
 def test_a_plan_of_the_reference_changes_nothing() -> None:
     for network in (networks.forms, networks.convolutions):
         traced = trace_model(*network())

@@ -55,6 +55,8 @@ def test_a_second_run_reads_the_cache_and_returns_the_same(tmp_path: Path) -> No
     first = observe_ranges(traced, data, cache=cache)
     assert observe_ranges(traced, data, cache=cache, progress=events.append) == first
     assert not events
+    wider = observe_ranges(traced, data, cache=cache, method="minmax")
+    assert (wider["0"].method, first["0"].method) == ("minmax", "mse")
 
 
 def test_broken_activations_name_the_layer(tmp_path: Path) -> None:
