@@ -16,7 +16,6 @@ from mpsearch.runtimes.runtime import AbstractExecutable, Kernel, NodeTime
 
 # What OpenVINO calls a node that multiplies or gathers a weight.
 _COMPUTING: Final = frozenset({"FullyConnected", "MatMul", "Convolution", "Gather"})
-_RENAMED: Final = "_original"  # put behind the name of a node whose scales move behind it
 _CONSTANT: Final = "Const"
 
 
@@ -122,7 +121,7 @@ class OpenVinoExecutable(AbstractExecutable):
 
     def _layers_of(self, node: Any, type_: str) -> tuple[str, ...]:  # noqa: ANN401 - openvino ships no types
         """Return whose work a node does; by its own name first, as fusions copy others' names."""
-        own = {node.get_friendly_name().removesuffix(_RENAMED)}
+        own = {node.get_friendly_name()}
         fused = set(_fact(node, "originalLayersNames").split(","))
         direct = tuple(layer for layer, names in self._names.items() if own.intersection(names))
         if direct or type_ == _CONSTANT:

@@ -19,7 +19,7 @@ from mpsearch.errors import (
 )
 from mpsearch.export import export_plan
 from mpsearch.runtimes import AbstractExecutable, AbstractRuntime, agrees_with_simulation
-from mpsearch.testing.small_onnx import SmallModel, small_layers, small_model
+from mpsearch.testing.small_onnx import ROWS, SmallModel, small_layers, small_model
 
 _SHAPES: Final = ((1, 5), (1, 40), (3, 17))
 _MANY: Final = 4096  # threads that no machine has
@@ -70,6 +70,14 @@ class RuntimeLaws(ABC):
         assert cache.sizes()["support"][0] == 1
         assert runtime.support(layer, name, base="fp32", cache=cache) is first
         assert cache.sizes()["support"][0] == 1
+        for place, (other, base) in enumerate(
+            (other, base)
+            for base in runtime.bases
+            for other in runtime.formats
+            if (other, base) != (name, "fp32")
+        ):
+            runtime.support(layer, other, base=base, cache=cache)
+            assert cache.sizes()["support"][0] == place + 2
 
     def test_repeating_changes_nothing(self) -> None:
         model = small_model()
@@ -78,9 +86,10 @@ class RuntimeLaws(ABC):
         kept = {name: array.copy() for name, array in first.items()}
         for _ in range(3):
             executable.infer()
+        executable.run({"ids": (model.inputs()["ids"] + 1) % ROWS})
         again = executable.run(model.inputs())
         for name, array in kept.items():
-            np.testing.assert_array_equal(first[name], array)
+            np.testing.assert_array_equal(first[name], array)  # a copy, not the runtime's memory
             np.testing.assert_array_equal(again[name], array)
 
     def test_node_times_cover_the_layers_and_need_a_profile(self) -> None:
