@@ -136,8 +136,8 @@ def test_slots_that_the_core_spoiled_do_not_count_where_there_are_three_others()
     clock = HandClock()
 
     def trouble(run: int) -> float:
-        # From the 5th slot to the 12th nothing helps: the core stays at half its speed.
-        clock.slow = 2.0 if 100 <= run < 400 else 1.0
+        # From the 5th slot to the 19th nothing helps: the core stays at half its speed.
+        clock.slow = 2.0 if 100 <= run < 700 else 1.0
         return 1.0
 
     work = Work(clock=clock, seconds=0.001, trouble=trouble)
@@ -146,10 +146,30 @@ def test_slots_that_the_core_spoiled_do_not_count_where_there_are_three_others()
         generator=_generator(),
         state=_state(clock),
         relative_error=1e-12,
-        time_limit_seconds=0.75,
+        time_limit_seconds=1.3,
     )
     assert timings.seconds == pytest.approx([0.001], rel=1e-3)
     assert timings.contended > 0
+
+
+def test_where_the_core_spoils_all_slots_the_fastest_count() -> None:
+    clock = HandClock()
+    state = _state(clock)
+    state.slowdown()
+    clock.slow = 2.0
+    factors = [1.0, 1.3, 1.6]
+    # A slot is tried three times with three inferences each.
+    work = Work(clock=clock, seconds=0.02, trouble=lambda run: factors[(run - 1) // 9 % 3])
+    timings = time_together(
+        [work],
+        generator=_generator(),
+        state=state,
+        relative_error=1e-12,
+        time_limit_seconds=5.0,
+    )
+    assert timings.rounds >= 9
+    assert timings.contended == 1.0
+    assert timings.seconds == pytest.approx([0.04], rel=1e-3)
 
 
 def test_rounds_go_on_until_the_standard_error_is_small_or_time_is_up() -> None:
