@@ -111,8 +111,6 @@ class _Stored:
     def input(
         self, values: Tensor, *, quantizer: ActivationQuantizer | None, dynamic_group: int | None
     ) -> Tensor:
-        if self.layer.op is Op.EMBEDDING:
-            return values
         if self.number.is_floating:
             return round_to_bfloat16(values)
         if _is_static(self.number):
@@ -131,6 +129,13 @@ def _override(
     quantizer: ActivationQuantizer | None,
     dynamic_group: int | None,
 ) -> Override:
+    def looked_up(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - an operator's arguments
+        # Rows have scales of their own, so only those that are read need to be rounded.
+        rows = target(*args, **kwargs)
+        number = store.number.weight
+        stored = fake_quantise_weight(rows.flatten(end_dim=-2), number, name=store.layer.name)
+        return stored.view_as(rows)
+
     def compute(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - an operator's arguments
         changed = list(args)
         changed[operator.weight] = store.weight(is_transposed=operator.is_transposed)
@@ -141,7 +146,7 @@ def _override(
         assert isinstance(result, Tensor)
         return result
 
-    return compute
+    return looked_up if store.layer.op is Op.EMBEDDING else compute
 
 
 def _is_static(number: Format) -> bool:

@@ -19,11 +19,16 @@ from mpsearch.execution import dynamic_group_of, observe_ranges
 from mpsearch.runtimes import RUNTIMES, AbstractRuntime
 from mpsearch.search import reference_assignments
 from mpsearch.sensitivity import METRICS
-from mpsearch.tasks import AbstractTask
 from mpsearch.verification.deployment import simulate
 from mpsearch.verification.quality import measure_quality, reference_outputs
 from mpsearch.workflow.estimate import announce, estimated_seconds
-from mpsearch.workflow.prepare import DataSource, ModelSource, Prepared, prepare
+from mpsearch.workflow.prepare import (
+    DataSource,
+    ModelSource,
+    Prepared,
+    TaskSource,
+    prepare,
+)
 from mpsearch.workflow.workloads import WorkloadRequest
 
 PLACEMENT: Final = "layer_inputs"
@@ -56,7 +61,7 @@ def measure(
     model: ModelSource,
     calibration: DataSource,
     *,
-    task: str | AbstractTask = "auto",
+    task: TaskSource = "auto",
     validation: DataSource | None = None,
     formats: Sequence[str] | None = None,
     device: str = "cpu",

@@ -1,27 +1,30 @@
 """Model and data made ready to measure: traced, split, spilled to the cache."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, final
 
 import onnx
-from torch import nn
+from torch import Tensor, nn
 
 from mpsearch.core.cache import Cache, default_cache_folder
 from mpsearch.core.hardware import Workload
 from mpsearch.core.progress import Progress, tracked
 from mpsearch.errors import DataError
 from mpsearch.execution import run
-from mpsearch.tasks import TASKS, AbstractTask, Dataset, guess_task, read_data
+from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, guess_task, read_data
 from mpsearch.tracing import LoadedModel, TracedModel, base_onnx, load_folder, trace_model
 from mpsearch.workflow.workloads import WorkloadRequest, workload_of
 
 ModelSource: TypeAlias = nn.Module | TracedModel | LoadedModel | Path | str
 # Whatever `tasks.read_data` reads: files, arrays, texts, iterables of batches.
 DataSource: TypeAlias = Path | str | Dataset | Mapping[str, Any] | Iterable[Any]
+
+# A name in `TASKS`, "auto", a task, or a function of the raw output and the batch.
+TaskSource: TypeAlias = str | AbstractTask | Callable[[Any, Batch], Tensor]
 
 # Without validation data this share of the samples, the last ones, serves as such.
 VALIDATION_SHARE = 0.3
@@ -51,7 +54,7 @@ def prepare(
     model: ModelSource,
     calibration: DataSource,
     *,
-    task: str | AbstractTask,
+    task: TaskSource,
     validation: DataSource | None,
     test: DataSource | None,
     runtime: str,
@@ -182,7 +185,7 @@ def _traced(source: nn.Module | TracedModel | LoadedModel, calibration: Dataset)
 
 
 def _task(
-    task: str | AbstractTask,
+    task: TaskSource,
     *,
     source: nn.Module | TracedModel | LoadedModel,
     traced: TracedModel,
@@ -190,6 +193,8 @@ def _task(
 ) -> AbstractTask:
     if isinstance(task, AbstractTask):
         return task
+    if not isinstance(task, str):
+        return CallableTask(function=task)
     if task == "auto" and isinstance(source, LoadedModel):
         task = source.task
     if task == "auto":

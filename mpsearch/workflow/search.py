@@ -14,15 +14,21 @@ from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.core.verification import Verification
 from mpsearch.formulation import parse_budgets
-from mpsearch.report import write_report
+from mpsearch.report import tried_plan
 from mpsearch.search import Judged, SearchSpace, search_rounds
-from mpsearch.tasks import AbstractTask
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
 from mpsearch.workflow.measure import Measured, check_device, measure_prepared
 from mpsearch.workflow.phases import PhaseClock
-from mpsearch.workflow.prepare import DataSource, ModelSource, Prepared, prepare
+from mpsearch.workflow.prepare import (
+    DataSource,
+    ModelSource,
+    Prepared,
+    TaskSource,
+    prepare,
+)
+from mpsearch.workflow.report import Summary, report
 from mpsearch.workflow.solve import FrontPoint, frontier, resolved, yardsticks_of
 from mpsearch.workflow.workloads import WorkloadRequest
 
@@ -63,25 +69,22 @@ class SearchResult:
         return self.measured.graph
 
     def save(self, folder: Path | str) -> None:
-        """Write `plan.json`, `model.onnx`, `report.html`, `verification.json` and the tables."""
+        """Write plan, executable, report, summary and tables into a folder."""
         place = Path(folder)
         save_plan(self.plan, place / "plan.json")
         self.measured.save(place)
         write_atomically(place / "verification.json", to_json(self.verification).encode())
         if self.model is not None:
             write_atomically(place / "model.onnx", self.model.SerializeToString())
-        write_report(
-            place / "report.html",
-            plan=self.plan,
-            sensitivity=self.sensitivity,
-            costs=self.costs,
+        Summary(
             verification=self.verification,
-            tried=self.tried,
+            tried=tuple(tried_plan(judged) for judged in self.tried),
             front=self.front,
             graph=self.graph,
             phases=self.phases,
             notes=self.notes,
-        )
+        ).save(place)
+        report(place)
 
 
 def search(  # noqa: PLR0913  # the names that other programs rely on
@@ -89,7 +92,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     calibration: DataSource,
     *,
     budgets: Mapping[str, str | float],
-    task: str | AbstractTask = "auto",
+    task: TaskSource = "auto",
     validation: DataSource | None = None,
     test: DataSource | None = None,
     formats: Sequence[str] | None = None,

@@ -7,13 +7,12 @@ from mpsearch.core.plan import Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.verification import Verification
 from mpsearch.errors import DeploymentError
-from mpsearch.tasks import AbstractTask
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
 from mpsearch.workflow.export import check_model
 from mpsearch.workflow.measure import runtime_named
-from mpsearch.workflow.prepare import DataSource, ModelSource, prepare
+from mpsearch.workflow.prepare import DataSource, ModelSource, TaskSource, prepare
 
 
 def verify(
@@ -21,7 +20,7 @@ def verify(
     plan: Plan,
     *,
     data: DataSource,
-    task: str | AbstractTask = "auto",
+    task: TaskSource = "auto",
     threads: int = 1,
     seed: int = 0,
     cache: Path | None = None,

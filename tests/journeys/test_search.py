@@ -11,6 +11,8 @@ from torch import Tensor, nn
 import mpsearch
 from mpsearch.core.progress import ProgressEvent
 from mpsearch.errors import DataError, InfeasibleBudgetError, PlanError, UnsupportedFeatureError
+from mpsearch.tasks import Batch
+from mpsearch.workflow.report import report
 from mpsearch.workflow.search import SearchResult
 
 
@@ -175,3 +177,30 @@ def test_a_request_that_cannot_be_right_is_refused(
         mpsearch.search(
             Tagger(), tokens(8, seed=1), budgets={"weight_bytes": "50%"}, cache=cache, **changes
         )
+
+
+def test_the_report_is_written_again_from_the_files(found: SearchResult, tmp_path: Path) -> None:
+    found.save(tmp_path)
+    first = (tmp_path / "report.html").read_bytes()
+    (tmp_path / "report.html").unlink()
+    assert report(tmp_path) == tmp_path / "report.html"
+    assert (tmp_path / "report.html").read_bytes() == first
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(DataError, match=r"result\.json"):
+        report(tmp_path)
+
+
+def test_a_function_serves_as_the_task(cache: Path) -> None:
+    def first_logits(raw: Tensor, batch: Batch) -> Tensor:
+        assert "ids" in batch
+        return raw[:, :4]
+
+    result = mpsearch.search(
+        Tagger(),
+        tokens(24, seed=1),
+        budgets={"weight_bits": "4"},
+        task=first_logits,
+        runtime="simulation",
+        cache=cache,
+    )
+    assert result.verification[-1].quantity == "cosine on validation data"
