@@ -9,6 +9,7 @@ from mpsearch.errors import UsageError
 from mpsearch.solvers.abstract import AbstractSolver, Feature
 from mpsearch.solvers.auto import Auto
 from mpsearch.solvers.cbc import Cbc
+from mpsearch.solvers.chain import ChainCore
 from mpsearch.solvers.directions import Infeasibility, explain_infeasible, least_spend
 from mpsearch.solvers.exhaustive import Exhaustive
 from mpsearch.solvers.front import SupportedFront, exact_front, supported_front
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 SOLVERS: dict[str, type[AbstractSolver]] = {
-    kind.name: kind for kind in (Auto, LagrangianCore, Highs, Cbc, Exhaustive)
+    kind.name: kind for kind in (Auto, LagrangianCore, ChainCore, Highs, Cbc, Exhaustive)
 }
 
 

@@ -10,6 +10,7 @@ from mpsearch.core.problem import Problem
 from mpsearch.errors import SolverError
 from mpsearch.solvers.abstract import AbstractSolver, Feature, features_of
 from mpsearch.solvers.cbc import Cbc
+from mpsearch.solvers.chain import chain_order, search_chain
 from mpsearch.solvers.highs import Highs
 from mpsearch.solvers.lagrangian_core import CoreResult, search_core
 from mpsearch.solvers.proposal import Proposal
@@ -28,8 +29,8 @@ _MOST_REDUCED = 20_000
 class Auto(AbstractSolver):
     """Search the core; where that ends without a proof, branch and cut on what it left open.
 
-    Edges, cuts and many budgets go to branch and cut at once. A back end that crashes or hangs
-    is replaced by the next one, and a note says so.
+    Chains have a search of their own; other edges, cuts and many budgets go to branch and
+    cut. A back end that crashes or hangs is replaced by the next one, and a note says so.
     """
 
     name: ClassVar[str] = "auto"
@@ -39,10 +40,12 @@ class Auto(AbstractSolver):
 
     def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
         special = features_of(problem) - {Feature.SEVERAL_LIMITS}
-        if special or len(problem.limit) > _MOST_PRICED_BUDGETS:
-            return self._branch(problem, deadline=deadline)
         now = time.monotonic()
         part = now + _SHARE_OF_CORE * (deadline - now)
+        if len(problem.limit) > _MOST_PRICED_BUDGETS or Feature.CUTS in special:
+            return self._branch(problem, deadline=deadline)
+        if special:
+            return self._along_edges(problem, part=part, deadline=deadline)
         found = search_core(relaxed(problem, deadline=part), gap=self.gap, deadline=part)
         proposal = found.proposal(problem)
         if not proposal.was_stopped:
@@ -51,6 +54,15 @@ class Auto(AbstractSolver):
         if int(rest.mask.sum()) - len(rest.loss) > _MOST_REDUCED:
             return proposal
         return _better(problem, proposal, second=self._branch(rest, deadline=deadline))
+
+    def _along_edges(self, problem: Problem, *, part: float, deadline: float) -> Proposal:
+        """Solve chains by their own search, and whatever that leaves open by branch and cut."""
+        if chain_order(problem) is None:
+            return self._branch(problem, deadline=deadline)
+        proposal = search_chain(problem, gap=self.gap, deadline=part)
+        if not proposal.was_stopped:
+            return proposal
+        return _better(problem, proposal, second=self._branch(problem, deadline=deadline))
 
     def _branch(self, problem: Problem, *, deadline: float) -> Proposal:
         notes: tuple[str, ...] = ()

@@ -62,7 +62,13 @@ def best_mix(
     first, second = (_enumerated(items, most=room) for items in core.halves)
     if first is None or second is None:
         return Mix(choice=None, is_complete=False, states=room)
-    pair = _join(relaxation, first=first, second=second, window=window + _ROUNDING)
+    price = relaxation.price
+    first_half, second_half = (
+        Half(weight=half.weight, key=half.reduced - half.weight @ price) for half in (first, second)
+    )
+    pair = best_halves(
+        first_half, second_half, price=price, slack=relaxation.slack, window=window + _ROUNDING
+    )
     choice = None if pair is None else relaxation.choice.copy()
     for half, found in enumerate((first, second)):
         if choice is not None and pair is not None:
@@ -224,15 +230,21 @@ def _room(room: int, *, budgets: int) -> States:
     )
 
 
-def _join(
-    relaxation: Relaxation, *, first: _Enumerated, second: _Enumerated, window: float
+def best_halves(
+    first: Half,
+    second: Half,
+    *,
+    price: Float[ndarray, " K"],
+    slack: Int[ndarray, " K"],
+    window: float,
 ) -> tuple[int, int] | None:
-    """Return the places of the best pair of states that fits."""
-    price, slack = relaxation.price, relaxation.slack
-    weights = [half.weight for half in (first, second)]
-    keys = [
-        half.reduced - weight @ price for half, weight in zip((first, second), weights, strict=True)
-    ]
+    """Return the places of the pair with the least key that fits, leaving slack up to `window`.
+
+    None where no pair fits.
+    """
+    weights, keys = [first.weight, second.weight], [first.key, second.key]
+    if len(price) == 0:
+        return int(np.argmin(keys[0])), int(np.argmin(keys[1]))
     # A budget that no pair can break is none.
     binding = weights[0].max(axis=0) + weights[1].max(axis=0) > slack
     binding[np.argmax(price)] = True
