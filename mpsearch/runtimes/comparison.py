@@ -68,7 +68,16 @@ class NoiseCheck:
 
     error: float
     noise: float
-    passed: bool
+
+    @property
+    def limit(self) -> float:
+        """Return the largest error that noise explains."""
+        return max(_FLOOR, _MOST_NOISES * self.noise)
+
+    @property
+    def passed(self) -> bool:
+        """Return whether noise explains the error."""
+        return self.error <= self.limit
 
 
 def agrees_with_simulation(
@@ -93,7 +102,7 @@ def agrees_with_simulation(
     """
     error = compare_numbers(found, simulated).relative_error
     noise = compare_numbers(simulated, plain).relative_error
-    return NoiseCheck(error=error, noise=noise, passed=error <= max(_FLOOR, _MOST_NOISES * noise))
+    return NoiseCheck(error=error, noise=noise)
 
 
 def _flat(outputs: Mapping[str, ndarray], order: Mapping[str, ndarray]) -> ndarray:

@@ -7,7 +7,6 @@ from mpsearch.core.verification import Verification
 from mpsearch.tasks import AbstractTask, Dataset
 from mpsearch.tracing import TracedModel
 from mpsearch.verification.contest import Entry
-from mpsearch.verification.deployment import AGREEMENT_LIMIT
 from mpsearch.verification.promise import (
     agreement_row,
     bytes_row,
@@ -51,7 +50,7 @@ def prove(
         rows.append(latency_row(plan, latency=latency, device=device))
     rows += _counted_rows(plan, known=[row.quantity for row in rows], device=device)
     if deployment.agreement is not None:
-        rows.append(agreement_row(deployment.agreement, tolerance=AGREEMENT_LIMIT, device=device))
+        rows.append(agreement_row(deployment.agreement, device=device))
     rows.append(loss_row(plan, quality=quality, device=device, part="validation data"))
     rows += reported_rows(quality, device=device, part="validation data")
     if test is not None:

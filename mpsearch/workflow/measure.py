@@ -201,7 +201,10 @@ def _profile(
     graph = prepared.traced.graph
     # Equal layers are treated alike, and asking a runtime means building a file.
     answers = {
-        signature: {name: engine.support(layer, name, base=base) for name in (base, *formats)}
+        signature: {
+            name: engine.support(layer, name, base=base, cache=prepared.cache)
+            for name in (base, *formats)
+        }
         for signature, layer in {layer.signature: layer for layer in graph.layers}.items()
     }
     support = {layer.name: answers[layer.signature] for layer in graph.layers}
