@@ -28,7 +28,14 @@ from mpsearch.cli.options import (
     read_workload,
 )
 from mpsearch.cli.session import session
-from mpsearch.cli.shown import files_lines, notes_lines, plan_lines, stacked, verification_table
+from mpsearch.cli.shown import (
+    files_lines,
+    notes_lines,
+    plan_lines,
+    stacked,
+    verification_table,
+    written,
+)
 
 
 def search(
@@ -81,19 +88,18 @@ def search(
             solver=solver,
         )
         result.save(output)
-        files = {path.name: path for path in sorted(output.iterdir()) if path.is_file()}
         run.answer(
             {
                 "plan": result.plan,
                 "verification": result.verification,
                 "phases": result.phases,
                 "notes": result.notes,
-                "files": files,
+                "files": written(output),
             },
             shown=stacked(
                 plan_lines(result.plan),
                 verification_table(result.verification),
                 notes_lines(result.notes),
-                files_lines(files),
+                files_lines(written(output)),
             ),
         )

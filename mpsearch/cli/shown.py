@@ -80,6 +80,11 @@ def files_lines(files: Mapping[str, Path]) -> Text:
     return Text("\n".join(f"wrote {path}" for path in files.values()))
 
 
+def written(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by name."""
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+
+
 def notes_lines(notes: Sequence[str]) -> Text:
     """Return what a user should know about a result, a line each."""
     return Text("\n".join(notes))
