@@ -38,6 +38,7 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
     threads: int = 1,
     quantizers: Mapping[str, ActivationQuantizer] | None = None,
     references: Sequence[Mapping[str, str]] = (),
+    support: Mapping[str, Mapping[str, Support]] | None = None,
     cache: Cache | None = None,
     progress: Progress | None = None,
     seed: int = 0,
@@ -60,6 +61,7 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
         threads: Threads of one inference.
         quantizers: By layer, of its input; needed where a format quantises inputs.
         references: Complete assignments to measure too, such as uniform plans.
+        support: {layer: {format: support}}, what is absent is not offered; None asks the runtime.
         cache: Where measured plans are kept.
         progress: Told of each plan.
         seed: Of the random plans and of the order of slots.
@@ -69,9 +71,15 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
         FormatError: The base precision is not among the formats.
         MeasurementError: Too few plans could be built and timed.
     """
-    support = _support(graph, runtime=runtime, formats=formats, base=base_precision, cache=cache)
+    if support is None:
+        support = support_of(
+            graph, runtime=runtime, formats=formats, base=base_precision, cache=cache
+        )
+    treated = tuple(
+        tuple(support[layer].get(name, Support.NONE) for name in formats) for layer in graph.names
+    )
     counted = replace(
-        _counted(graph, base=base, formats=formats, base_precision=base_precision, support=support),
+        _counted(graph, base=base, formats=formats, base_precision=base_precision, support=treated),
         placement=placement,
         settings=runtime.settings(base_precision),
         workloads=(workload,),
@@ -94,22 +102,22 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
     return with_latency(counted, graph, timer=timer, references=references, seed=seed)
 
 
-def _support(
+def support_of(
     graph: LayerGraph,
     *,
     runtime: AbstractRuntime,
     formats: Sequence[str],
     base: str,
     cache: Cache | None,
-) -> tuple[tuple[Support, ...], ...]:
-    """Ask the runtime once per signature: equal layers are treated alike."""
-    known: dict[str, tuple[Support, ...]] = {}
+) -> dict[str, dict[str, Support]]:
+    """Return {layer: {format: support}}; the runtime is asked once per signature."""
+    known: dict[str, dict[str, Support]] = {}
     for layer in graph.layers:
         if layer.signature not in known:
-            known[layer.signature] = tuple(
-                runtime.support(layer, name, base=base, cache=cache) for name in formats
-            )
-    return tuple(known[layer.signature] for layer in graph.layers)
+            known[layer.signature] = {
+                name: runtime.support(layer, name, base=base, cache=cache) for name in formats
+            }
+    return {layer.name: known[layer.signature] for layer in graph.layers}
 
 
 def _counted(

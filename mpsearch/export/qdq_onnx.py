@@ -64,7 +64,7 @@ class _Edit:
     model: onnx.ModelProto
     plan: Plan
     weights: WeightStore
-    inputs: dict[tuple[str, float, int], str] = field(default_factory=dict)
+    inputs: dict[tuple[str, str], str] = field(default_factory=dict)
     before: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
     after: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
 
@@ -83,7 +83,7 @@ class _Edit:
         if format_.activation is not None:
             quantizer = self._quantizer(found.layer)
             node.input[found.input_slot] = self._quantised_input(
-                node.input[found.input_slot], quantizer, node=node
+                node.input[found.input_slot], quantizer, found=found
             )
 
     def place_nodes_(self) -> None:
@@ -138,9 +138,10 @@ class _Edit:
         return self.plan.quantizers[layer]
 
     def _quantised_input(
-        self, tensor: str, quantizer: ActivationQuantizer, *, node: onnx.NodeProto
+        self, tensor: str, quantizer: ActivationQuantizer, *, found: LayerNode
     ) -> str:
-        key = (tensor, quantizer.scale, quantizer.zero_point)
+        # One pair per layer, so that bytes are a sum over layers; runtimes merge equal pairs.
+        key = (tensor, found.layer)
         if key not in self.inputs:
             name = f"{tensor}.quantized.{len(self.inputs)}"
             scale, zero, codes = f"{name}.scale", f"{name}.zero_point", f"{name}.codes"
@@ -150,7 +151,7 @@ class _Edit:
                     numpy_helper.from_array(np.array(quantizer.zero_point, dtype=np.uint8), zero),
                 ]
             )
-            self.before.setdefault(self._place(node), []).extend(
+            self.before.setdefault(self._place(found.node), []).extend(
                 [
                     helper.make_node(
                         "QuantizeLinear", [tensor, scale, zero], [codes], name=f"{name}.quantize"

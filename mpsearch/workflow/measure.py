@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final, final
 
 from mpsearch.core.cache import content_hash
 from mpsearch.core.files import save_table
 from mpsearch.core.formats import BASES, format_named
-from mpsearch.core.graph import LayerGraph
+from mpsearch.core.graph import LayerGraph, Op
 from mpsearch.core.hardware import Support
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
-from mpsearch.cost import profile
+from mpsearch.cost import CoreState, profile, support_of
 from mpsearch.errors import FormatError, UnsupportedFeatureError
 from mpsearch.execution import dynamic_group_of, observe_ranges
 from mpsearch.runtimes import RUNTIMES, AbstractRuntime
@@ -32,9 +33,16 @@ from mpsearch.workflow.prepare import (
 from mpsearch.workflow.workloads import WorkloadRequest
 
 PLACEMENT: Final = "layer_inputs"
-_DEFAULT_FORMATS: Final = {
-    "openvino": ("w8a8", "w8", "w4g128", "w4"),
-    "simulation": ("w8", "w6", "w5", "w4", "w3", "w2"),
+_BITS: Final = ("w8", "w6", "w5", "w4", "w3", "w2")
+# Unless formats are asked for. Rows of a table take one scale each; of a matrix, groups lose
+# less than rows at nearly the same size.
+_DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
+    "openvino": {
+        Op.LINEAR: ("w8a8", "w8", "w4g128"),
+        Op.CONV: ("w8a8", "w8", "w4g128"),
+        Op.EMBEDDING: ("w8", "w4"),
+    },
+    "simulation": dict.fromkeys(Op, _BITS),
 }
 _METRIC: Final = "output_error"
 # Part of the cache key of a base's own loss; raise it when its computation changes.
@@ -108,15 +116,18 @@ def measure_prepared(
     names = _checked_formats(formats, runtime=runtime)
     announce(estimated_seconds(prepared, formats=names, bases=len(engine.bases)))
     quantizers = _quantizers(prepared, formats=names, progress=progress)
+    state = CoreState()
     costs = tuple(
         _profile(
             prepared,
             engine=engine,
             base=base,
             formats=names,
+            narrowed=_DEFAULT_FORMATS[runtime] if formats is None else None,
             quantizers=quantizers,
             threads=threads,
             seed=seed,
+            state=state,
             progress=progress,
         )
         for base in engine.bases
@@ -166,12 +177,13 @@ def runtime_named(name: str) -> AbstractRuntime:
 
 def _checked_formats(formats: Sequence[str] | None, *, runtime: str) -> tuple[str, ...]:
     """Return the formats to try, less the bases, which are always there."""
-    chosen = _DEFAULT_FORMATS[runtime] if formats is None else tuple(formats)
+    known = tuple(dict.fromkeys(chain.from_iterable(_DEFAULT_FORMATS[runtime].values())))
+    chosen = known if formats is None else tuple(formats)
     names = tuple(name for name in chosen if not format_named(name).is_floating)
     if not names:
         raise FormatError(
             f"The formats {list(chosen)} hold none smaller than a base. Expected at least one of "
-            f"{', '.join(_DEFAULT_FORMATS[runtime])} besides {', '.join(BASES)}. Add one."
+            f"{', '.join(known)} besides {', '.join(BASES)}. Add one."
         )
     return names
 
@@ -193,21 +205,25 @@ def _profile(
     engine: AbstractRuntime,
     base: str,
     formats: Sequence[str],
+    narrowed: Mapping[Op, Sequence[str]] | None,
     quantizers: Mapping[str, ActivationQuantizer],
     threads: int,
     seed: int,
+    state: CoreState,
     progress: Progress | None,
 ) -> CostTable:
     graph = prepared.traced.graph
-    # Equal layers are treated alike, and asking a runtime means building a file.
-    answers = {
-        signature: {
-            name: engine.support(layer, name, base=base, cache=prepared.cache)
+    found = support_of(
+        graph, runtime=engine, formats=(base, *formats), base=base, cache=prepared.cache
+    )
+    support = {
+        layer.name: {
+            name: found[layer.name][name]
             for name in (base, *formats)
+            if name == base or narrowed is None or name in narrowed[layer.op]
         }
-        for signature, layer in {layer.signature: layer for layer in graph.layers}.items()
+        for layer in graph.layers
     }
-    support = {layer.name: answers[layer.signature] for layer in graph.layers}
     references = reference_assignments(graph, base=base, formats=formats, support=support)
     return profile(
         prepared.base,
@@ -220,9 +236,11 @@ def _profile(
         threads=threads,
         quantizers=quantizers,
         references=references,
+        support=support,
         cache=prepared.cache,
         progress=progress,
         seed=seed,
+        state=state,
     )
 
 

@@ -9,7 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 from mpsearch.core.formats import format_named
 from mpsearch.core.plan import ActivationQuantizer, Plan
-from mpsearch.export import export_plan
+from mpsearch.export import export_plan, weight_bytes
 from mpsearch.export.graph_edit import LAYER_KEY
 from mpsearch.quant.integer import quantise_weight
 from mpsearch.testing.small_onnx import small_model
@@ -86,14 +86,15 @@ def test_older_files_are_brought_to_the_opset_that_has_4_bits() -> None:
     np.testing.assert_allclose(_run(exported, x), x @ stored.T, rtol=1e-5, atol=1e-4)
 
 
-def test_layers_of_one_input_and_quantiser_share_one_pair() -> None:
+def test_layers_of_one_input_have_a_pair_each_so_that_bytes_add_up() -> None:
     model = small_model()
-    plan = model.plan(dict.fromkeys(model.layers, "w8") | {"left": "w8a8", "right": "w8a8"})
-    exported = export_plan(model.onnx(), plan)
-    pairs = [node for node in exported.graph.node if node.op_type == "QuantizeLinear"]
-    assert len(pairs) == 1
-    readers = [n.name for n in exported.graph.node if "rows.quantized.0" in n.input]
-    assert readers == ["n_left", "n_right"]
+    floats = dict.fromkeys(model.layers, "w8")
+    sizes = [
+        weight_bytes(export_plan(model.onnx(), model.plan(floats | dict.fromkeys(names, "w8a8"))))
+        for names in ((), ("left",), ("right",), ("left", "right"))
+    ]
+    neither, left, right, both = sizes
+    assert both - neither == (left - neither) + (right - neither)
 
 
 def test_layers_of_one_input_and_two_quantisers_keep_both() -> None:
