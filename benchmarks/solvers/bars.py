@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from benchmarks.bar import Bar
-from benchmarks.solvers import proofs
+from benchmarks.solvers import proofs, structures, truth
 
 # Each takes `small` by keyword and yields its bars; add one line per file.
-_PARTS: tuple[Callable[..., Iterator[Bar]], ...] = (proofs.run,)
+_PARTS: tuple[Callable[..., Iterator[Bar]], ...] = (
+    truth.run,
+    proofs.run,
+    structures.run,
+)
 
 
 def run(*, small: bool) -> Iterator[Bar]:
