@@ -24,7 +24,7 @@ demo: $(STAMP)  ## Search a plan for a real sentence-embedding transformer on th
 	$(BIN)/python examples/demo.py --output demo-output
 
 test: $(STAMP)  ## Pass all tests.
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(STAMP)  ## Hold the house style: lint, types, layers, sizes, doctests.
 	$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ CODE = sorted(
 OPEN_BASES = {"StrEnum", "IntEnum", "Enum", "Exception", "Protocol", "TypedDict", "NamedTuple"}
 WAIVER = re.compile(r"#\s*(?:noqa|type:\s*ignore)(?P<rest>.*)$")
 CODES = r"(?::\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*|\[[a-z-]+(?:,\s*[a-z-]+)*\])"
-WAIVER_WITH_REASON = re.compile(CODES + r"\W.*[a-z]{3}")
+WAIVER_WITH_REASON = re.compile(CODES + r"\W.*[A-Za-z]{3}")
 
 
 def name_of(node: ast.expr) -> str:
