@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
 from mpsearch.api.problems import (
     PlainErrorsAsProblems,
@@ -26,9 +27,20 @@ _ABOUT = (
 )
 
 
+@final
+class _Application(FastAPI):
+    """Answers and documents every error as a problem, those of FastAPI's own layers too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return PlainErrorsAsProblems(super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        return with_problem_schema(super().openapi())
+
+
 def build_app(settings: Settings) -> FastAPI:
     """Return the application; its data folder is opened when it starts."""
-    application = FastAPI(
+    application = _Application(
         title="mpsearch",
         version=version("mpsearch"),
         description=_ABOUT,
@@ -47,8 +59,6 @@ def build_app(settings: Settings) -> FastAPI:
     answer_with_problems(application)
     # A page of another site cannot reach us by a name of its own that it points to this machine.
     application.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-    application.add_middleware(PlainErrorsAsProblems)
-    _describe(application)
     return application
 
 
@@ -61,15 +71,3 @@ async def _lifespan(application: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await run_in_threadpool(service.close)
-
-
-def _describe(application: FastAPI) -> None:
-    """Let the OpenAPI document define our problems in place of FastAPI's own errors."""
-    generate = application.openapi
-
-    def openapi() -> dict[str, Any]:
-        if application.openapi_schema is None:
-            application.openapi_schema = with_problem_schema(generate())
-        return application.openapi_schema
-
-    application.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it

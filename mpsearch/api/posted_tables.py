@@ -1,6 +1,6 @@
 """Tables that a request brings along, as JSON arrays."""
 
-from typing import Annotated, Self, TypeAlias, final
+from typing import Annotated, TypeAlias, final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -120,7 +120,7 @@ class SolveRequest(_Strict):
     solver: Solver = "auto"
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _one_of_both(self) -> "SolveRequest":
         if (self.job is None) == (self.tables is None):
             raise ValueError("Expected either `job` or `tables`, and not both.")
         return self

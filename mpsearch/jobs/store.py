@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, final
 
-from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from mpsearch.core.progress import ProgressEvent
@@ -73,7 +73,8 @@ class JobStore:
             AbsentError: There is none of this id.
         """
         with self.engine.connect() as connection:
-            row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).one_or_none()
+            found = connection.execute(select(JOBS).where(JOBS.c.id == job_id))
+            row = found.mappings().one_or_none()
             if row is None:
                 raise AbsentError(
                     f"Job {job_id!r} is not known. Expected the id of a job that was posted here. "
@@ -85,7 +86,7 @@ class JobStore:
                 .order_by(JOB_EVENTS.c.id.desc())
                 .limit(1)
             ).scalar()
-        return _job(row, progress=latest)
+        return _job({str(name): value for name, value in row.items()}, progress=latest)
 
     def unfinished(self) -> tuple[str, ...]:
         """Return the ids of all jobs that have not ended, oldest first."""
@@ -195,14 +196,14 @@ def _note(connection: Connection, job_id: str, *, kind: str, data: Mapping[str, 
     )
 
 
-def _job(row: Row[Any], *, progress: Mapping[str, Any] | None) -> Job:
+def _job(row: Mapping[str, Any], *, progress: Mapping[str, Any] | None) -> Job:
     return Job(
-        id=row.id,
-        state=JobState(row.state),
-        request=row.request,
-        created=row.created,
-        started=row.started,
-        finished=row.finished,
-        error=row.error,
+        id=row["id"],
+        state=JobState(row["state"]),
+        request=row["request"],
+        created=row["created"],
+        started=row["started"],
+        finished=row["finished"],
+        error=row["error"],
         progress=progress,
     )

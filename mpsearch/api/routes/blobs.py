@@ -16,7 +16,7 @@ router = APIRouter(tags=["blobs"])
 _PIECE: Final = 2**20
 _BODY: Final = {
     "requestBody": {
-        "required": True,
+        "required": False,  # an empty file has a digest too
         "description": "The file as it is.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }

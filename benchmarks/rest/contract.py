@@ -1,0 +1,43 @@
+"""Does the service answer as it says: schemathesis over its whole OpenAPI document."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+# Rules that no schema can say (a digest is that of the body, a format exists, one of two fields)
+# make the service refuse with 422 what the schema allows, so this one check does not apply.
+_NOT_APPLICABLE: Final = "positive_data_acceptance"
+
+
+def contract_failures(
+    url: str, *, job_id: str, examples: int, folder: Path, seed: int = 1
+) -> tuple[list[str], int]:
+    """Return what schemathesis found, one line each, and how many requests it made.
+
+    `job_id` is that of a job that succeeded, so that requests reach what lies behind 404.
+    """
+    settings = folder / "schemathesis.toml"
+    settings.write_text(f'[parameters]\n"path.job_id" = "{job_id}"\n')
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
+            *("run", f"{url}/openapi.json", f"--max-examples={examples}", f"--seed={seed}"),
+            *("--continue-on-failure", "--no-color", "--phases=examples,coverage,fuzzing"),
+            f"--exclude-checks={_NOT_APPLICABLE}",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    counted = re.search(r"(\d+) generated", done.stdout)
+    if counted is None:
+        raise RuntimeError(f"schemathesis made no request: {done.stdout[-2000:]} {done.stderr}")
+    told = done.stdout.partition("FAILURES")[2].partition("WARNINGS")[0].splitlines()
+    marks = ("___", "- ", "    Invalid component", "    curl", "[")
+    lines = [line.strip(" _") for line in told if line.startswith(marks)]
+    if done.returncode and not lines:
+        lines = [f"schemathesis ended with {done.returncode}: {done.stdout[-500:]}"]
+    return lines, int(counted[1])

@@ -1,0 +1,177 @@
+"""A real `mpsearch serve` to measure and to kill, a small model for it, and jobs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, final
+
+import httpx2
+import numpy as np
+
+_START_SECONDS: Final = 120.0
+_JOB_SECONDS: Final = 600.0
+_LOOK_SECONDS: Final = 0.1
+
+
+@final
+class Server:
+    """One data folder under `mpsearch serve`, which can be killed and started again."""
+
+    def __init__(self, data: Path, *, root: Path) -> None:
+        self.data = data
+        self._root = root
+        self._log: IO[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def __enter__(self) -> "Server":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start serving on a free port and wait for the first answer."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        path = self.data / "serve.log"
+        offset = path.stat().st_size if path.exists() else 0
+        self._log = path.open("ab")
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mpsearch",
+                "serve",
+                "--port=0",
+                f"--data={self.data}",
+                f"--root=r={self._root}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+            stdin=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            words = path.read_bytes()[offset:].decode(errors="replace").split()
+            found = [word.rstrip(",") for word in words if word.startswith("http://")]
+            if found and _answers(found[0]):
+                self.url = found[0]
+                return
+            time.sleep(_LOOK_SECONDS)
+        raise RuntimeError(f"The server did not start: {path.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does; its worker and runner end with it."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(timeout=60)
+        if self._log is not None:
+            self._log.close()
+
+    def kill(self) -> None:
+        """Kill the API process and wait until it is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        assert self._log is not None
+        self._log.close()
+
+    def worker(self) -> int | None:
+        """Return the process id of the worker, None while there is none."""
+        assert self._process is not None
+        return _child(self._process.pid, "mpsearch.worker")
+
+    def runner(self) -> int | None:
+        """Return the process id of the runner, None while there is none."""
+        worker = self.worker()
+        return None if worker is None else _child(worker, "mpsearch.worker.runner")
+
+    def post(self, body: Mapping[str, Any]) -> str:
+        """Post a job and return its id."""
+        answer = httpx2.post(f"{self.url}/v1/jobs", json=dict(body), timeout=60)
+        answer.raise_for_status()
+        return answer.headers["location"].removeprefix("/v1/jobs/")
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Return a job as it stands."""
+        answer = httpx2.get(f"{self.url}/v1/jobs/{job_id}", timeout=60)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def ended(self, job_id: str) -> dict[str, Any]:
+        """Wait for the end of a job and return it."""
+        deadline = time.monotonic() + _JOB_SECONDS
+        while time.monotonic() < deadline:
+            job = self.job(job_id)
+            if job["done"]:
+                return job
+            time.sleep(_LOOK_SECONDS)
+        raise RuntimeError(f"Job {job_id} has not ended: {self.job(job_id)}.")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SmallModel:
+    """A folder with a transformer of two blocks and samples for it."""
+
+    folder: Path
+
+    def write(self) -> "SmallModel":
+        """Write model and samples, the same on every run."""
+        import torch
+        from transformers import BertConfig, BertModel
+
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=32,
+        )
+        place = self.folder / "model"
+        BertModel(config, add_pooling_layer=False).save_pretrained(place)
+        ids = np.random.default_rng(0).integers(1, 64, (48, 12))
+        np.savez(self.folder / "samples.npz", input_ids=ids, attention_mask=np.ones_like(ids))
+        return self
+
+    def request(self, *, runtime: str = "simulation") -> dict[str, Any]:
+        """Return a job that searches a plan for it."""
+        return {
+            "model": {"root": "r", "path": "model"},
+            "calibration": {"root": "r", "path": "samples.npz"},
+            "budgets": {"weight_bytes": "30%"},
+            "runtime": runtime,
+            "task": "embedding",
+        }
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/healthz", timeout=10).status_code == httpx2.codes.OK
+    except httpx2.HTTPError:
+        return False
+
+
+def _child(parent: int, module: str) -> int | None:
+    """Return the child of a process that runs a module, by /proc."""
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = Path(entry.path, "cmdline").read_bytes().decode().split("\0")
+            stat = Path(entry.path, "stat").read_text()
+        except OSError:  # it ended while we looked
+            continue
+        after_name = stat.rpartition(")")[2].split()
+        if int(after_name[1]) == parent and after_name[0] != "Z" and module in words:
+            return int(entry.name)
+    return None

@@ -1,0 +1,56 @@
+"""A store and a supervisor whose runner is a few lines of Python."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from mpsearch.jobs.data_folder import DataFolder
+from mpsearch.jobs.store import JobStore
+from mpsearch.jobs.tables import migrate, open_database
+from mpsearch.worker import supervise
+from mpsearch.worker.supervise import Supervisor
+
+# What every fake runner can use: `report(done)`, `end(error=None)`, and `folder`.
+_PRELUDE = """
+import json, os, signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+def report(done):
+    print(json.dumps({"phase": "measure", "done": done, "total": 9, "seconds": 1.0}), flush=True)
+def end(error=None):
+    (folder / "outcome.json").write_text(json.dumps({"error": error}))
+starts = folder / "starts"
+starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
+start = len(starts.read_text())
+"""
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Supervisor:
+    """Return a supervisor over an empty store."""
+    data = DataFolder(path=tmp_path)
+    engine = open_database(data.database_url)
+    migrate(engine)
+    return Supervisor(data=data, store=JobStore(engine=engine), roots={})
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return what replaces the runner by a program."""
+
+    def replace(program: str) -> None:
+        def start(folder: Path, *, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(
+                [sys.executable, "-c", _PRELUDE + program, str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+
+        monkeypatch.setattr(supervise, "_runner", start)
+
+    return replace

@@ -1,0 +1,51 @@
+"""Laws of what DBOS stores: JSON, never pickle."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mpsearch.api.service import open_service
+from mpsearch.api.settings import Settings
+from mpsearch.jobs.data_folder import DataFolder
+from mpsearch.jobs.store import JobState
+
+
+QUERY = """
+select status, serialization, workflow_input.inputs, workflow_output.output, application_version
+from workflow_status
+left join workflow_input using (workflow_uuid)
+left join workflow_output using (workflow_uuid)
+"""
+
+
+def rows(data: DataFolder) -> list[tuple[str | None, ...]]:
+    with sqlite3.connect(data.path / "workflows.sqlite") as connection:
+        return connection.execute(QUERY).fetchall()
+
+
+def test_what_is_stored_is_json_of_a_pinned_version(tmp_path: Path) -> None:
+    data = DataFolder(path=tmp_path)
+    service = open_service(Settings(data=data))
+    job = service.store.add({"budgets": {}})  # no request: it fails, and is told so
+    service.enqueue(job.id)
+    service.enqueue(job.id)
+    ((_, kind, inputs, _, version),) = rows(data)
+    assert (kind, version) == ("portable_json", "1")
+    assert job.id in str(inputs)
+    command = [sys.executable, "-m", "mpsearch.worker", str(tmp_path), "--end-with-parent"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as worker:
+        deadline = time.monotonic() + 120
+        while rows(data)[0][0] != "SUCCESS":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        worker.kill()
+    ended = service.store.get(job.id)
+    assert ended.state is JobState.FAILED
+    assert ended.error is not None
+    (stored,) = rows(data)
+    assert json.loads(str(stored[3])) == {"job": job.id, "state": "failed"}
+    assert {device["runtime"] for device in service.store.devices()} >= {"simulation"}
+    service.close()

@@ -1,0 +1,128 @@
+"""Laws of supervision: a job ends once, whatever becomes of its runners."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mpsearch.jobs.store import JobState
+from mpsearch.worker.outcome import load_outcome
+from mpsearch.worker.supervise import GIVE_UP_AFTER, Supervisor
+
+KILL = "os.kill(os.getpid(), signal.SIGKILL)\n"
+
+
+def starts(supervisor: Supervisor, job_id: str) -> int:
+    return len((supervisor.data.job(job_id) / "starts").read_text())
+
+
+def test_a_job_that_ends_well_succeeds(supervisor: Supervisor, runs: Callable[[str], None]) -> None:
+    runs("report(0)\nreport(5)\nreport(9)\nend()")
+    job = supervisor.store.add({})
+    assert supervisor.run(job.id) == "succeeded"
+    ended = supervisor.store.get(job.id)
+    assert ended.progress is not None
+    assert ended.progress["done"] == 9
+    assert ended.error is None
+
+
+def test_a_job_that_ends_by_an_error_fails_with_it(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs('end({"type": "t", "title": "x", "detail": "d", "smallest": {"latency": 4.0}})')
+    job = supervisor.store.add({})
+    assert supervisor.run(job.id) == "failed"
+    error = supervisor.store.get(job.id).error
+    assert error is not None
+    assert error["smallest"] == {"latency": 4.0}
+
+
+def test_a_killed_runner_is_started_again(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs(f"report(start)\nif start < 3: {KILL}\nend()")
+    job = supervisor.store.add({})
+    assert supervisor.run(job.id) == "succeeded"
+    assert starts(supervisor, job.id) == 3
+
+
+def test_runners_that_get_further_are_started_as_often_as_needed(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    more = GIVE_UP_AFTER + 2
+    runs(f"[report(min(n, 9)) for n in range(start)]\nif start < {more}: {KILL}\nend()")
+    job = supervisor.store.add({})
+    # A report is thinned out in time, so each runner is told apart by its last step.
+    runs(f"[(report(9), time.sleep(0.02)) for _ in range(start)]\nif start < {more}: {KILL}\nend()")
+    assert supervisor.run(job.id) == "succeeded"
+    assert starts(supervisor, job.id) == more
+
+
+def test_a_job_that_kills_its_runners_is_given_up(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs(f"report(1)\n{KILL}")
+    job = supervisor.store.add({})
+    assert supervisor.run(job.id) == "failed"
+    error = supervisor.store.get(job.id).error
+    assert error is not None
+    assert error["type"].endswith(":runner-died")
+    # The first of them got further than nobody before it.
+    assert starts(supervisor, job.id) in {GIVE_UP_AFTER, GIVE_UP_AFTER + 1}
+
+
+def test_a_cancelled_job_ends_within_a_second(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("report(1)\ntime.sleep(600)")
+    job = supervisor.store.add({})
+    thread = threading.Thread(target=supervisor.run, args=(job.id,))
+    thread.start()
+    while supervisor.store.get(job.id).progress is None:
+        time.sleep(0.01)
+    asked = time.monotonic()
+    assert supervisor.store.cancel(job.id).state is JobState.CANCELLING
+    thread.join()
+    assert time.monotonic() - asked < 2  # one on a machine with nothing else to do
+    assert supervisor.store.get(job.id).state is JobState.CANCELLED
+
+
+def test_a_cancelled_job_is_not_started(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("end()")
+    waiting, asked = supervisor.store.add({}), supervisor.store.add({})
+    supervisor.store.cancel(waiting.id)
+    supervisor.store.start(asked.id)
+    supervisor.store.cancel(asked.id)  # and then its worker was killed
+    for job in (waiting, asked):
+        assert supervisor.run(job.id) == "cancelled"
+        assert not (supervisor.data.job(job.id) / "starts").exists()
+
+
+def test_what_ended_before_its_worker_was_killed_is_not_run_again(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("end()")
+    job = supervisor.store.add({})
+    supervisor.store.start(job.id)
+    folder = supervisor.data.job(job.id)
+    folder.mkdir(parents=True)
+    (folder / "outcome.json").write_text('{"error": null}')
+    assert supervisor.run(job.id) == supervisor.run(job.id) == "succeeded"
+    assert not (folder / "starts").exists()
+
+
+def test_a_line_cut_off_by_a_kill_is_no_step(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs('report(3)\nsys.stdout.write(\'{"phase": "mea\')\nsys.stdout.flush()\nend()')
+    job = supervisor.store.add({})
+    assert supervisor.run(job.id) == "succeeded"
+    progress = supervisor.store.get(job.id).progress
+    assert progress is not None
+    assert progress["done"] == 3
+
+
+def test_no_outcome_is_none(tmp_path: Path) -> None:
+    assert load_outcome(tmp_path) is None
