@@ -1,0 +1,101 @@
+"""kill -9 of each kind of process at random moments: nothing is lost, nothing changes."""
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, final, get_args
+
+from benchmarks.bar import Bar, judged
+from benchmarks.rest.server import Server, SmallModel
+from benchmarks.rest.targets import TARGETS
+from mpsearch.core.files import load_table
+from mpsearch.core.tables import SensitivityTable
+
+Kind = Literal["api", "worker", "runner"]
+_KILLS: Final = 20
+_SEED: Final = 7
+_LOOK_SECONDS: Final = 0.02
+_SECONDS_UNTIL_A_RUNNER: Final = 120.0
+# A runner killed before it could do anything is one moment among others, hence no lower bound.
+_LAST_MOMENT: Final = 1.0
+
+
+def kills(*, small: bool) -> Iterator[Bar]:
+    """Kill each kind of process so often, each time in a job of its own with an empty cache."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        model = SmallModel(folder=place).write()
+        with Server(place / "data", root=place) as server:
+            trial = _Trial(server=server, body=model.request())
+            expected, seconds = trial.undisturbed()
+            for kind in get_args(Kind):
+                moments = random.Random(f"{_SEED}{kind}")  # noqa: S311  # moments, no secrets
+                count = 1 if small else _KILLS
+                waits = [moments.uniform(0, _LAST_MOMENT * seconds) for _ in range(count)]
+                yield from trial.judged(kind, waits=waits, expected=expected)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    server: Server
+    body: Mapping[str, Any]
+
+    def undisturbed(self) -> tuple[bytes, float]:
+        """Return the table of a job that nobody disturbs, and how long its runner took."""
+        job_id = self._posted()
+        start = time.monotonic()
+        job = self.server.ended(job_id)
+        assert job["metadata"]["state"] == "succeeded", job
+        return self._table(job_id), time.monotonic() - start
+
+    def judged(self, kind: Kind, *, waits: list[float], expected: bytes) -> Iterator[Bar]:
+        """Kill once per wait, and judge how the jobs ended."""
+        ended, same, running = [], [], 0
+        for seconds in waits:
+            job_id = self._posted()
+            time.sleep(seconds)
+            running += self._kill(kind, job_id)
+            job = self.server.ended(job_id)
+            ended.append(float(job["metadata"]["state"] == "succeeded"))
+            same.append(float(bool(ended[-1]) and self._table(job_id) == expected))
+        extra = {"killed": kind, "kills": len(waits), "while the job ran": running}
+        for name, values in (
+            ("jobs that ended well after kill -9", ended),
+            ("tables bit-identical after kill -9", same),
+        ):
+            yield judged(f"{name}: {kind}", values, target=TARGETS[name], extra=extra)
+
+    def _posted(self) -> str:
+        """Post a job that has to measure everything, and wait until its runner is there."""
+        shutil.rmtree(self.server.data / "cache", ignore_errors=True)
+        job_id = self.server.post(self.body)
+        deadline = time.monotonic() + _SECONDS_UNTIL_A_RUNNER
+        while self.server.runner() is None and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        return job_id
+
+    def _kill(self, kind: Kind, job_id: str) -> bool:
+        """Kill a process; return whether the job was still running then."""
+        was_running = not self.server.job(job_id)["done"]
+        if kind == "api":
+            self.server.kill()
+            self.server.start()
+            return was_running
+        found = self.server.worker() if kind == "worker" else self.server.runner()
+        if found is not None:
+            os.kill(found, signal.SIGKILL)
+        return was_running and found is not None
+
+    def _table(self, job_id: str) -> bytes:
+        """Return every bit of the sensitivity table that was measured."""
+        path = self.server.data / "jobs" / job_id / "result" / "sensitivity.npz"
+        table = load_table(path, SensitivityTable)
+        names = "\n".join((*table.layers, *table.formats)).encode()
+        return names + table.loss.tobytes() + table.stderr.tobytes()

@@ -1,0 +1,92 @@
+"""The path by HTTP, on a real server with a real worker and a small real model."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from benchmarks.rest.server import Server, SmallModel
+from mpsearch.core.files import load_plan
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> SmallModel:
+    return SmallModel(folder=tmp_path_factory.mktemp("root")).write()
+
+
+@pytest.fixture(scope="module")
+def server(model: SmallModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("data"), root=model.folder) as running:
+        yield running
+
+
+def test_the_example_brings_a_plan_and_a_model_that_runs(
+    server: Server, model: SmallModel, tmp_path: Path
+) -> None:
+    folder = model.folder
+    arguments = [server.url, f"{folder}/model", f"{folder}/samples.npz", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "rest.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "array(" in done.stdout
+    assert load_plan(tmp_path / "plan.json").runtime == "openvino"
+    assert "<title>" in (tmp_path / "report.html").read_text()
+
+
+def test_the_example_stays_within_forty_lines() -> None:
+    assert len((ROOT / "examples" / "rest.py").read_text().splitlines()) <= 40
+
+
+def test_an_infeasible_budget_ends_with_the_nearest_reachable_values(
+    server: Server, model: SmallModel
+) -> None:
+    body = {**model.request(), "budgets": {"weight_bytes": "1%"}}
+    job = server.ended(server.post(body))
+    assert job["metadata"]["state"] == "failed"
+    assert job["error"]["type"].endswith(":infeasible-budget")
+    least = job["error"]["smallest"]["weight_bytes"]
+    again = server.ended(server.post({**body, "budgets": {"weight_bytes": f"{least:.0f}B"}}))
+    assert again["metadata"]["state"] == "succeeded"
+
+
+def test_a_job_is_solved_again_under_another_budget(server: Server, model: SmallModel) -> None:
+    job_id = server.post(model.request())
+    server.ended(job_id)
+    spent = []
+    for share in ("25%", "60%"):
+        body = {"job": job_id, "budgets": {"weight_bytes": share}}
+        answer = httpx2.post(f"{server.url}/v1/plans:solve", json=body, timeout=60)
+        spent.append(answer.json()["plan"]["forecast"]["weight_bytes"])
+    assert spent[0] < spent[1]
+
+
+@pytest.mark.parametrize("kind", ["worker", "runner"])
+def test_a_job_goes_on_after_a_kill(server: Server, model: SmallModel, kind: str) -> None:
+    job_id = server.post(model.request())
+    deadline = time.monotonic() + 120
+    while (found := getattr(server, kind)()) is None or server.runner() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(found, signal.SIGKILL)
+    assert server.ended(job_id)["metadata"]["state"] == "succeeded"
+
+
+def test_a_cancelled_job_has_no_runner(server: Server, model: SmallModel) -> None:
+    job_id = server.post(model.request())
+    while server.runner() is None:
+        time.sleep(0.02)
+    httpx2.post(f"{server.url}/v1/jobs/{job_id}:cancel", timeout=60).raise_for_status()
+    assert server.ended(job_id)["metadata"]["state"] == "cancelled"
+    assert server.runner() is None
