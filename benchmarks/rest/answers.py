@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import httpx2
 import numpy as np
 
 from benchmarks.bar import Bar, judged
@@ -16,11 +15,15 @@ from benchmarks.rest.server import Server, SmallModel
 from benchmarks.rest.targets import TARGETS
 from mpsearch.core.files import save_table
 from mpsearch.core.hardware import Device, Resource, Support
+from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.tables import CostTable, SensitivityTable
 
 _LAYERS: Final = 560
 _FORMATS: Final = ("fp32", "w8a8", "w8", "w4g128", "w4")
 _BITS: Final = np.array([32, 8, 8, 4, 4])
+_QUANTIZER: Final = ActivationQuantizer(
+    scale=0.01, zero_point=128, low=-1.28, high=1.27, method="made up", samples=1
+)
 
 
 def answers(*, small: bool) -> Iterator[Bar]:
@@ -53,7 +56,7 @@ def _post(server: Server, model: SmallModel, *, count: int) -> Bar:
 
     milliseconds = _timed(once, count=count)
     for job_id in ids:  # or they would compete with what is timed next
-        httpx2.post(f"{server.url}/v1/jobs/{job_id}:cancel", timeout=60)
+        server.client.post(f"/v1/jobs/{job_id}:cancel")
     for job_id in ids:
         server.ended(job_id)
     return _median("POST to 202, median", milliseconds)
@@ -64,7 +67,7 @@ def _solve(server: Server, job_id: str, *, count: int) -> Bar:
 
     def once() -> None:
         body = {"job": job_id, "budgets": {"weight_bytes": f"{next(shares):.2f}%"}}
-        httpx2.post(f"{server.url}/v1/plans:solve", json=body, timeout=60).raise_for_status()
+        server.client.post("/v1/plans:solve", json=body).raise_for_status()
 
     return _median("re-solve of a stored table, median", _timed(once, count=count))
 
@@ -101,7 +104,13 @@ def _replace_tables(result: Path) -> None:
         path.unlink()
     save_table(
         SensitivityTable(
-            layers=names, formats=_FORMATS, loss=hurt, stderr=hurt / 10, metric="made up", unit=""
+            layers=names,
+            formats=_FORMATS,
+            loss=hurt,
+            stderr=hurt / 10,
+            metric="made up",
+            unit="",
+            quantizers=dict.fromkeys(names, _QUANTIZER),
         ),
         result / "sensitivity.npz",
     )

@@ -1,13 +1,16 @@
 """Tables that a request brings along, as JSON arrays."""
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, TypeAlias, final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mpsearch.api.stored_tables import Tables
-from mpsearch.core.formats import FORMATS
+from mpsearch.core.formats import FORMATS, format_named
 from mpsearch.core.hardware import Device, Resource, Support
+from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.errors import DataError
 from mpsearch.jobs.request import Budgets, Fixed, Name, Solver
@@ -34,6 +37,10 @@ class PostedSensitivity(_Strict):
     """Loss of each layer (row) in each format (column)."""
 
     loss: Annotated[list[list[Loss]], Field(examples=[[[0.0, 0.1, 1.0], [0.0, 0.2, 5.0]]])]
+    quantizers: Annotated[
+        dict[Name, ActivationQuantizer],
+        Field(description="Of each layer's input, where a format has static activations."),
+    ] = {}
 
 
 @final
@@ -73,6 +80,7 @@ class PostedTables(_Strict):
                 f"The formats are {self.formats}. Expected 'fp32' first, then some of "
                 f"{', '.join(FORMATS)}. Rename or reorder them."
             )
+        _check_quantizers(self.layers, self.formats, quantizers=self.sensitivity.quantizers)
         shape = (len(self.layers), len(self.formats))
         loss = np.asarray(_rows(self.sensitivity.loss, shape=shape, what="loss"), dtype=np.float64)
         return (
@@ -83,6 +91,7 @@ class PostedTables(_Strict):
                 stderr=np.zeros_like(loss),
                 metric="posted",
                 unit="posted",
+                quantizers=self.sensitivity.quantizers,
             ),
             (
                 CostTable(
@@ -132,6 +141,28 @@ def _check_names(names: list[str], *, what: str) -> None:
             f"The {len(names)} {what} have only {len(set(names))} different names. Expected each "
             "once. Rename them."
         )
+
+
+def _check_quantizers(
+    layers: list[str], formats: list[str], *, quantizers: Mapping[str, ActivationQuantizer]
+) -> None:
+    activations = {name: format_named(name).activation for name in formats}
+    static = [
+        name
+        for name, activation in activations.items()
+        if activation is not None and activation.kind == "integer" and not activation.dynamic
+    ]
+    lacking = [layer for layer in layers if layer not in quantizers]
+    if static and lacking:
+        raise DataError(
+            f"Format {static[0]!r} quantises inputs, and {lacking[0]!r} has no quantizer. Expected "
+            "one for each layer in `sensitivity.quantizers`. Add them, or leave the format out."
+        )
+    for layer, found in quantizers.items():
+        if not all(map(math.isfinite, (found.scale, found.low, found.high))):
+            raise DataError(
+                f"The quantizer of {layer!r} is {found}. Expected finite numbers. Mend it."
+            )
 
 
 def _rows(

@@ -18,6 +18,14 @@ TABLES: dict[str, Any] = {
     "sensitivity": {"loss": [[0.0, 0.1, 1.0], [0.0, 0.2, 5.0]]},
     "cost": {"amount": {"weight_bytes": [[400, 100, 50], [400, 100, 50]]}},
 }
+QUANTIZER = {
+    "scale": 0.1,
+    "zero_point": 3,
+    "low": -0.3,
+    "high": 25.2,
+    "method": "minmax",
+    "samples": 8,
+}
 
 
 def test_a_job_is_solved_as_its_tables_are(
@@ -54,6 +62,15 @@ def test_posted_tables_are_solved(
     assert found == (expected if budget != "700B" else {"a": "w8", "b": "fp32"})
 
 
+def test_posted_quantizers_are_those_of_the_plan(client: TestClient) -> None:
+    sensitivity = {**TABLES["sensitivity"], "quantizers": {"a": QUANTIZER, "b": QUANTIZER}}
+    tables = {**TABLES, "formats": ["fp32", "w8a8", "w4"], "sensitivity": sensitivity}
+    body = {"tables": tables, "budgets": {"weight_bytes": "700B"}}
+    plan = client.post("/v1/plans:solve", json=body).json()["plan"]
+    assert plan["assignment"] == {"a": "w8a8", "b": "fp32"}
+    assert plan["quantizers"] == {"a": QUANTIZER}
+
+
 def test_fixed_layers_stay(client: TestClient) -> None:
     body = {"tables": TABLES, "budgets": {"weight_bytes": "90%"}, "fixed": {"a": "w4"}}
     assert client.post("/v1/plans:solve", json=body).json()["plan"]["assignment"]["a"] == "w4"
@@ -80,6 +97,13 @@ def changed(**parts: Any) -> dict[str, Any]:  # noqa: ANN401 - any part of the t
         changed(formats=["fp32", "w8", "w8"]),
         changed(formats=["w8", "fp32", "w4"]),
         changed(formats=["fp32", "w8", "w99"]),
+        changed(formats=["fp32", "w8a8", "w4"]),
+        changed(
+            sensitivity={
+                **TABLES["sensitivity"],
+                "quantizers": {"a": {**QUANTIZER, "scale": 1e400}},
+            }
+        ),
         changed(sensitivity={"loss": [[0.0, 0.1, 1.0]]}),
         changed(sensitivity={"loss": [[0.0, 0.1], [0.0, 0.2]]}),
         changed(sensitivity={"loss": [[0.0, 0.1, 1e400], [0.0, 0.2, 5.0]]}),
