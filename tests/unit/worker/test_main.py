@@ -12,7 +12,6 @@ from mpsearch.api.settings import Settings
 from mpsearch.jobs.data_folder import DataFolder
 from mpsearch.jobs.store import JobState
 
-
 QUERY = """
 select status, serialization, workflow_input.inputs, workflow_output.output, application_version
 from workflow_status
