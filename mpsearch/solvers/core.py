@@ -1,10 +1,10 @@
 """The choices of a relaxed problem that a nearly best answer can use, and their best mix."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from mpsearch.solvers.compiled import HAS_NUMBA, compiled
@@ -15,6 +15,9 @@ from mpsearch.solvers.state_loops import Items, States, enumerate_merged, enumer
 # About 60 bytes a state and budget; two halves of this room stay below 300 MB.
 ROOM = 1 << 21 if HAS_NUMBA else 1 << 11
 _MOST_MERGED = 1 << 18
+# Merging is tried first, or where plain enumeration outgrows a little room, by how many of the
+# items' weights are distinct.
+_MANY_EQUAL, _SOME_EQUAL, _FEW = 0.5, 0.95, 1 << 15
 # Each class visits each state: about a second of work.
 _MOST_VISITS = 50_000_000
 # Prices moved by these shares show early that a state cannot be completed.
@@ -58,17 +61,35 @@ def best_mix(
     Source: Horowitz and Sahni (1974), J. ACM 21(2), 277-292; reduced costs as in Pisinger
     (1995), European J. Operational Research 83(2), 394-410.
     """
-    core = _Core.of(relaxation, threshold=threshold + _ROUNDING, most_classes=most_classes)
+    binding = relaxation.price > 0
+    binding[np.argmax(relaxation.price)] = True
+    for kept in (binding, np.ones_like(binding)):
+        core = _Core.of(
+            relaxation, threshold=threshold + _ROUNDING, most_classes=most_classes, binding=kept
+        )
+        mix = _best_of(core, relaxation, window=window, room=room)
+        # The best without the free budgets is the best with them, if it keeps them.
+        if kept.all() or mix.choice is None or _keeps(relaxation, mix.choice):
+            break
+    return mix
+
+
+def _keeps(relaxation: Relaxation, choice: Int[ndarray, " D"]) -> bool:
+    moved = np.flatnonzero(choice != relaxation.choice)
+    more = relaxation.cost[:, moved, choice[moved]]
+    more = more - relaxation.cost[:, moved, relaxation.choice[moved]]
+    return bool((more.sum(axis=1) <= relaxation.slack).all())
+
+
+def _best_of(core: "_Core", relaxation: Relaxation, *, window: float, room: int) -> Mix:
     first, second = (_enumerated(items, most=room) for items in core.halves)
     if first is None or second is None:
         return Mix(choice=None, is_complete=False, states=room)
-    price = relaxation.price
+    price, slack = relaxation.price[core.binding], relaxation.slack[core.binding]
     first_half, second_half = (
         Half(weight=half.weight, key=half.reduced - half.weight @ price) for half in (first, second)
     )
-    pair = best_halves(
-        first_half, second_half, price=price, slack=relaxation.slack, window=window + _ROUNDING
-    )
+    pair = best_halves(first_half, second_half, price=price, slack=slack, window=window + _ROUNDING)
     choice = None if pair is None else relaxation.choice.copy()
     for half, found in enumerate((first, second)):
         if choice is not None and pair is not None:
@@ -87,17 +108,26 @@ class _Core:
     block: tuple[Int[ndarray, " I"], Int[ndarray, " J"]]
     format: tuple[Int[ndarray, " I"], Int[ndarray, " J"]]
     is_complete: bool
+    binding: Bool[ndarray, " K"]
 
     @staticmethod
-    def of(relaxation: Relaxation, *, threshold: float, most_classes: int | None) -> "_Core":
+    def of(
+        relaxation: Relaxation,
+        *,
+        threshold: float,
+        most_classes: int | None,
+        binding: Bool[ndarray, " K"],
+    ) -> "_Core":
         every = np.flatnonzero(relaxation.nearest <= threshold)
         order = np.argsort(relaxation.nearest[every], kind="stable")
         classes = every[order[:most_classes]]
-        directions = _directions(relaxation.price)
         parts = [_items(relaxation, classes[half::2], threshold=threshold) for half in (0, 1)]
+        parts = [part.with_budgets(binding) for part in parts]
+        price, slack = relaxation.price[binding], relaxation.slack[binding]
+        directions = _directions(price)
         # What a half must leave to the other: its least tilted cost, and its share of slack.
         rest = [_least(part, directions)[0] for part in parts]
-        share = directions @ relaxation.slack
+        share = directions @ slack
         halves = []
         for half, part in enumerate(parts):
             least = _least(part, directions) + rest[1 - half] - share
@@ -107,6 +137,7 @@ class _Core:
             block=(parts[0].block, parts[1].block),
             format=(parts[0].format, parts[1].format),
             is_complete=len(classes) == len(every),
+            binding=binding,
         )
 
 
@@ -116,6 +147,11 @@ class _Part:
     items: Items
     block: Int[ndarray, " I"]
     format: Int[ndarray, " I"]
+
+    def with_budgets(self, kept: Bool[ndarray, " K"]) -> "_Part":
+        """Return the part with the weights of some budgets only."""
+        weight = np.ascontiguousarray(self.items.weight[:, kept])
+        return replace(self, items=self.items._replace(weight=weight))
 
 
 def _items(relaxation: Relaxation, classes: Int[ndarray, " C"], *, threshold: float) -> _Part:
@@ -192,16 +228,25 @@ class _Enumerated:
 
 def _enumerated(items: Items, *, most: int) -> _Enumerated | None:
     """Return every state of a half, None beyond `most`; equal weights merged where that helps."""
-    distinct = len(np.unique(items.weight, axis=0))
-    if 2 * distinct > len(items.weight):
-        room = min(most, 1 << 12)
-        while room <= most:
-            states = _room(room, budgets=items.weight.shape[1])
-            count = compiled(enumerate_states)(items, states)
-            if count >= 0:
-                return _Enumerated(states=states, index=np.arange(count))
-            room *= 8
-    return _merged(items, most=most)
+    distinct = len(np.unique(items.weight, axis=0)) / max(len(items.weight), 1)
+    if distinct <= _MANY_EQUAL:
+        return _merged(items, most=most)
+    plain = _plain(items, least=1 << 12, most=min(most, _FEW))
+    if plain is not None or most <= _FEW:
+        return plain
+    merged = _merged(items, most=most) if distinct < _SOME_EQUAL else None
+    return _plain(items, least=8 * _FEW, most=most) if merged is None else merged
+
+
+def _plain(items: Items, *, least: int, most: int) -> _Enumerated | None:
+    room = min(most, least)
+    while room <= most:
+        states = _room(room, budgets=items.weight.shape[1])
+        count = compiled(enumerate_states)(items, states)
+        if count >= 0:
+            return _Enumerated(states=states, index=np.arange(count))
+        room *= 8
+    return None
 
 
 def _merged(items: Items, *, most: int) -> _Enumerated | None:

@@ -21,10 +21,11 @@ _GROWTH = ((2_000, 2.0), (50_000, 1.5), (1 << 62, 1.25))
 _SAMPLED_CLASSES = 64
 # A sample starts from a base settled among so many blocks, in steps that help this much.
 _LEAST_SAMPLED = 1e-7
+_SLOWER = 6.0
 _SETTLED, _NEARER, _VAIN = 32768, 0.999, 200
 # Beyond so many classes raising the threshold step by step is hopeless: sample first.
 _MOST_CLASSES = 512
-_LITTLE = min(ROOM, 1 << 15)
+_LITTLE, _MEDIUM = min(ROOM, 1 << 15), min(ROOM, 1 << 18)
 # Below this a bound that spans one is met to rounding.
 _ROUNDING = 1e-13
 
@@ -92,15 +93,20 @@ def search_core(relaxation: Relaxation, *, gap: float, deadline: float) -> CoreR
         best, threshold=_first_threshold(relaxation), room=_LITTLE, deadline=deadline
     )
     if not best.is_proven:
-        _sample(best, threshold=threshold, deadline=deadline)
-    _deepen(best, threshold=threshold, room=ROOM, deadline=deadline)
+        _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
+    threshold = _deepen(best, threshold=threshold, room=ROOM, deadline=deadline)
+    if not best.is_proven:
+        _sample(best, threshold=threshold, room=_MEDIUM, deadline=deadline)
     return best.result(was_stopped=not best.is_proven)
 
 
 def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> float:
     """Raise the threshold until the best answer is proven, the room or the time runs out."""
     relaxation = best.relaxation
-    while not best.is_proven and time.monotonic() < deadline:
+    taken = 0.0
+    # The next threshold takes longer than the last; one that would overrun is not begun.
+    while not best.is_proven and time.monotonic() + _SLOWER * taken < deadline:
+        start = time.monotonic()
         threshold = min(threshold, best.excess, best.greatest)
         if room == _LITTLE and np.count_nonzero(relaxation.nearest <= threshold) > _MOST_CLASSES:
             return threshold
@@ -109,12 +115,12 @@ def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> f
         best.offer(mix.choice)
         if not mix.is_complete:
             return threshold
-        best.proven = threshold
+        best.proven, taken = threshold, time.monotonic() - start
         threshold *= next(growth for states, growth in _GROWTH if mix.states < states)
     return threshold
 
 
-def _sample(best: "_Best", *, threshold: float, deadline: float) -> None:
+def _sample(best: "_Best", *, threshold: float, room: int, deadline: float) -> None:
     """Seek a better choice with ever dearer deviations of ever fewer blocks."""
     classes = _SAMPLED_CLASSES
     relaxation = _with_little_slack(best.relaxation)
@@ -127,10 +133,10 @@ def _sample(best: "_Best", *, threshold: float, deadline: float) -> None:
             threshold=threshold,
             window=min(best.excess, 2 * threshold),
             most_classes=classes,
-            room=_LITTLE,
+            room=room,
         )
         best.offer(mix.choice)
-        if mix.states >= _LITTLE:
+        if mix.states >= room:
             classes = classes * 2 // 3
         elif threshold >= min(best.excess, best.greatest):
             return

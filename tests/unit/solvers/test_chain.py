@@ -78,3 +78,13 @@ def test_an_order_joins_neighbours_and_cycles_and_branches_have_none() -> None:
         assert solve(other).termination is Termination.OPTIMAL
         with pytest.raises(UnsupportedFeatureError, match="branches or cycles"):
             solve(other, "chain_core")
+
+
+@pytest.mark.parametrize("gap", [1e-3, 0.02, 0.2])
+def test_no_claimed_bound_is_above_the_optimum_however_early_it_stops(gap: float) -> None:
+    for seed in range(30):
+        problem = random_chain(seed, blocks=7, budgets=1 + seed % 2)
+        optimum = solve(problem, "exhaustive").loss
+        found = solve(problem, "chain_core", gap=gap)
+        assert found.bound <= optimum * (1 + 1e-9)
+        assert found.gap <= gap + 1e-12

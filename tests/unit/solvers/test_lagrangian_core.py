@@ -116,3 +116,14 @@ def test_time_is_kept_and_the_best_answer_returned() -> None:
     assert found.choice is not None
     assert found.gap < 1e-3
     assert found.seconds < 6.0
+
+
+@pytest.mark.parametrize("gap", [1e-6, 1e-3, 0.01, 0.05, 0.2])
+def test_no_claimed_bound_is_above_the_optimum_however_early_it_stops(gap: float) -> None:
+    for seed in range(25):
+        problem = layered(8, budgets=1 + seed % 3, seed=seed, shapes=8)
+        optimum = solve(problem, "exhaustive").loss
+        found = solve(problem, "lagrangian_core", gap=gap)
+        assert found.bound <= optimum * (1 + 1e-9)
+        assert found.termination is Termination.OPTIMAL
+        assert found.gap <= gap + 1e-12
