@@ -28,7 +28,8 @@ def random_chain(seed: int, *, blocks: int | None = None, budgets: int | None = 
     ]
     edges = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     cost = generator.integers(0, int(generator.choice([3, 100])), (rows, count, formats))
-    edge_cost = generator.integers(0, 20, (rows, len(edges), formats, formats))
+    many = int(generator.choice([2, 20]))
+    edge_cost = generator.integers(0, many, (rows, len(edges), formats, formats))
     low = cost.min(axis=2).sum(axis=1) + edge_cost.min(axis=(2, 3)).sum(axis=1)
     high = cost.max(axis=2).sum(axis=1) + edge_cost.max(axis=(2, 3)).sum(axis=1)
     share = generator.uniform(-0.05, 1.0, rows) if blocks is None else np.full(rows, 0.4)
@@ -45,6 +46,22 @@ def random_chain(seed: int, *, blocks: int | None = None, budgets: int | None = 
 @given(seed=st.integers(0, 2**32 - 1))
 def test_chains_equal_exhaustive_search(seed: int) -> None:
     problem = random_chain(seed)
+    ours, truth = solve(problem, "chain_core"), solve(problem, "exhaustive")
+    assert ours.termination is truth.termination
+    assert ours.loss == pytest.approx(truth.loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_where_many_paths_spend_the_same_the_cheapest_is_kept(seed: int) -> None:
+    generator = default_rng(seed)
+    edges = np.array(list(pairwise(range(7))))
+    problem = Problem(
+        loss=generator.lognormal(0, 1.5, (7, 3)),
+        cost=generator.integers(0, 3, (1, 7, 3)),
+        limit=np.array([6]),
+        edges=edges,
+        edge_cost=generator.integers(0, 2, (1, 6, 3, 3)),
+    )
     ours, truth = solve(problem, "chain_core"), solve(problem, "exhaustive")
     assert ours.termination is truth.termination
     assert ours.loss == pytest.approx(truth.loss, rel=1e-6)

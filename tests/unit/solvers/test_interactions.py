@@ -95,3 +95,21 @@ def test_bad_probes_are_refused() -> None:
     probes = np.zeros((3, *edged.loss.shape))
     with pytest.raises(UnsupportedFeatureError, match="edges"):
         solve_interactions(edged, probes, rhos=(0.5,), generator=default_rng(0))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
+def test_the_slope_is_that_of_the_form_and_the_bound_below_every_choice(rho: float) -> None:
+    for seed in range(8):
+        problem, probes = instance(seed)
+        square = (probes**2).mean(axis=0)
+        task = interactions._Task(problem=problem, probes=probes, square=square, rho=rho)
+        generator = default_rng(seed)
+        point, step = generator.random((5, 3)), 1e-5 * generator.standard_normal((5, 3))
+        rise = task.slope(point + step)[0] - task.slope(point - step)[0]
+        assert rise / 2 == pytest.approx(float((task.slope(point)[1] * step).sum()), rel=1e-6)
+        choice = generator.integers(0, 3, 5)
+        corner = np.eye(3)[choice]
+        assert task.slope(corner)[0] == pytest.approx(task.value(choice))
+        # Before it is clipped to a loss that was found.
+        bound = interactions._bound(task, choice, deadline=float("inf"))
+        assert bound <= optimum(problem, probes, rho) * (1 + 1e-9)
