@@ -1,12 +1,14 @@
 """The exact solver against HiGHS, against dynamic programming, and on hard families."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.random import default_rng
 
 from mpsearch.core.problem import Problem
-from mpsearch.solvers import Termination, solve
-from mpsearch.solvers.core import best_mix
+from mpsearch.solvers import Termination, lagrangian_core, solve
+from mpsearch.solvers.core import Mix, best_mix
 from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.relaxation import relaxed
 
@@ -127,3 +129,29 @@ def test_no_claimed_bound_is_above_the_optimum_however_early_it_stops(gap: float
         assert found.bound <= optimum * (1 + 1e-9)
         assert found.termination is Termination.OPTIMAL
         assert found.gap <= gap + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_threshold_that_was_proven_is_below_the_excess_of_the_optimum(seed: int) -> None:
+    problem = layered(40, budgets=1, seed=seed, shapes=40)
+    relaxation = relaxed(problem)
+    shift = problem.loss.min(axis=1).sum()
+    optimum = (best_by_dynamic_programme(problem) - float(shift)) / relaxation.unit
+    optimum = float(optimum - relaxation.bound)
+    best = lagrangian_core._Best(relaxation, gap=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        # The search goes on as if no answer had been met.
+        patch.setattr(lagrangian_core._Best, "offer", lambda *_: None)
+        patch.setattr(lagrangian_core, "best_mix", _until_found(optimum))
+        lagrangian_core._deepen(best, threshold=1e-6, room=1 << 15, deadline=float("inf"))
+    assert best.proven <= optimum * (1 + 1e-9)
+    assert best.proven >= optimum / 3
+
+
+def _until_found(optimum: float) -> Callable[..., Mix]:
+    """Return a stand-in that is complete as long as the threshold is below the optimum."""
+
+    def mix(*_: object, threshold: float, **__: object) -> Mix:
+        return Mix(choice=None, is_complete=threshold < optimum, states=1)
+
+    return mix
