@@ -27,7 +27,7 @@ OP_OF: Final = {
 
 
 @final
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WeightStore:
     """Quantise each initialiser at most once per format, however many nodes read it."""
 

@@ -137,7 +137,7 @@ def measure_prepared(
         task=prepared.task,
         data=prepared.calibration,
         formats=names,
-        offered=_offered(costs),
+        offered=_offered(costs, formats=names),
         quantizers=quantizers,
         dynamic_group=dynamic_group_of(runtime, engine.settings(engine.bases[0])),
         cache=prepared.cache,
@@ -244,9 +244,13 @@ def _profile(
     )
 
 
-def _offered(costs: Sequence[CostTable]) -> dict[str, tuple[str, ...]]:
-    """Return the formats that each layer can take under at least one base."""
-    return {
+def _offered(costs: Sequence[CostTable], *, formats: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the formats that each layer can take under at least one base.
+
+    Raises:
+        FormatError: No layer can take any of them.
+    """
+    offered = {
         layer: tuple(
             dict.fromkeys(
                 name
@@ -257,6 +261,14 @@ def _offered(costs: Sequence[CostTable]) -> dict[str, tuple[str, ...]]:
         )
         for place, layer in enumerate(costs[0].layers)
     }
+    if not any(offered.values()):
+        runtime = costs[0].device.runtime
+        raise FormatError(
+            f"Runtime {runtime!r} can run none of the {len(offered)} layers in "
+            f"{', '.join(formats)}. Expected formats such as "
+            f"{', '.join(_DEFAULT_FORMATS[runtime][Op.LINEAR])}. Choose others."
+        )
+    return offered
 
 
 def _base_loss(prepared: Prepared, *, base: str) -> float:

@@ -1,6 +1,9 @@
 """The path by HTTP, on a real server with a real worker and a small real model."""
 
+import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,6 +50,25 @@ def test_the_example_brings_a_plan_and_a_model_that_runs(
 
 def test_the_example_stays_within_forty_lines() -> None:
     assert len((ROOT / "examples" / "rest.py").read_text().splitlines()) <= 40
+
+
+def test_the_calls_of_the_readme_bring_a_plan(server: Server) -> None:
+    shown = re.search(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    calls = shown[1].replace("localhost:8765", server.url.removeprefix("http://"))
+    post, follow, fetch = calls.splitlines()
+    for name, ours in (("models", "r"), ("minilm", "model"), ("train.jsonl", "samples.npz")):
+        post = post.replace(f'"{name}"', f'"{ours}"')
+    job_id = re.search(r"^location: /v1/jobs/(\S+)", said(post), re.MULTILINE | re.IGNORECASE)
+    assert job_id is not None
+    while not json.loads(said(follow.replace("$JOB", job_id[1])))["done"]:
+        time.sleep(0.5)
+    assert json.loads(said(fetch.replace("$JOB", job_id[1])))["runtime"] == "openvino"
+
+
+def said(call: str) -> str:
+    """Return what a curl command writes to stdout."""
+    return subprocess.run(shlex.split(call), capture_output=True, text=True, check=True).stdout
 
 
 def test_an_infeasible_budget_ends_with_the_nearest_reachable_values(

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 import mpsearch
 from mpsearch.core.progress import ProgressEvent
-from mpsearch.errors import DataError, InfeasibleBudgetError, PlanError, UnsupportedFeatureError
+from mpsearch.errors import (
+    DataError,
+    FormatError,
+    InfeasibleBudgetError,
+    PlanError,
+    UnsupportedFeatureError,
+)
 from mpsearch.tasks import Batch
 from mpsearch.workflow.report import report
 from mpsearch.workflow.search import SearchResult
@@ -204,3 +210,16 @@ def test_a_function_serves_as_the_task(cache: Path) -> None:
         cache=cache,
     )
     assert result.verification[-1].quantity == "cosine on validation data"
+
+
+def test_formats_that_no_layer_can_take_are_refused(cache: Path) -> None:
+    with pytest.raises(FormatError, match="none of the 4 layers"):
+        mpsearch.search(
+            Tagger(),
+            tokens(8, seed=1),
+            budgets={"weight_bits": "4"},
+            formats=["w8a8"],
+            task="classification",
+            runtime="simulation",
+            cache=cache,
+        )
