@@ -19,7 +19,8 @@ def layer_seconds(
     attention products) goes to the layer executed next, behind the last one to the last. The
     counters are then scaled to the time of the whole plan, so that what they leave out
     (calling the runtime, parts of a microsecond) and what disturbed them is spread evenly.
-    On MiniLM this order predicted whole plans as well as walking the runtime's graph.
+    On MiniLM this order predicted whole plans as well as walking the runtime's graph. Where
+    no node takes as long as the counters resolve, every layer that ran gets the same.
 
     Raises:
         MeasurementError: No node ran a layer, or a time is negative or not finite.
@@ -28,6 +29,7 @@ def layer_seconds(
     seconds = np.zeros(len(layers))
     waiting = 0.0
     last: list[int] = []
+    ran: set[int] = set()
     for node in nodes:
         if not (np.isfinite(node.seconds) and node.seconds >= 0):
             raise MeasurementError(
@@ -39,12 +41,14 @@ def layer_seconds(
             waiting, last = 0.0, own
         else:
             waiting += node.seconds
-    if not last or seconds.sum() + waiting <= 0:
+        ran |= set(own)
+    if not last:
         raise MeasurementError(
-            f"None of {len(nodes)} executed nodes ran one of {len(layers)} layers for a "
-            "measurable time. Expected the runtime to tell which node runs which layer. "
-            "Use a larger workload, or another runtime."
+            f"None of {len(nodes)} executed nodes ran one of {len(layers)} layers. Expected the "
+            "runtime to tell which node runs which layer. Use another runtime."
         )
     seconds[last] += waiting / len(last)
+    if seconds.sum() <= 0:
+        seconds[list(ran)] = 1.0
     scaled: Float[ndarray, " L"] = seconds * (whole_seconds / seconds.sum())
     return scaled

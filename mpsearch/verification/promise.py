@@ -88,7 +88,7 @@ def reported_rows(quality: Quality, *, device: str, part: str) -> tuple[Verifica
     return tuple(
         Verification(
             quantity=f"{name} on {part}",
-            unit="share" if 0 <= value <= 1 else "",
+            unit="",
             measured=value,
             device=device,
             note="labelled" if name in quality.labelled else "label-free",

@@ -54,10 +54,15 @@ def test_a_layer_that_runs_several_times_collects_all_of_them() -> None:
     assert layer_seconds(nodes, layers=LAYERS, whole_seconds=35.0).tolist() == [15, 20, 0]
 
 
-@pytest.mark.parametrize("nodes", [[], [_node(1.0)], [_node(1.0, "unknown")], [_node(0.0, "a")]])
+@pytest.mark.parametrize("nodes", [[], [_node(1.0)], [_node(1.0, "unknown")]])
 def test_counters_that_show_no_layer_are_an_error(nodes: list[NodeTime]) -> None:
     with pytest.raises(MeasurementError, match=r"which node runs which layer"):
         layer_seconds(nodes, layers=LAYERS, whole_seconds=1.0)
+
+
+def test_times_below_what_counters_resolve_are_shared_by_the_layers_that_ran() -> None:
+    nodes = [_node(0.0, "a"), _node(0.0), _node(0.0, "c")]
+    assert layer_seconds(nodes, layers=LAYERS, whole_seconds=1.0).tolist() == [0.5, 0.0, 0.5]
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan")])
