@@ -53,7 +53,9 @@ def test_the_example_stays_within_forty_lines() -> None:
 
 
 def test_the_calls_of_the_readme_bring_a_plan(server: Server) -> None:
-    shown = re.search(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    shown = re.search(
+        r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     assert shown is not None
     calls = shown[1].replace("localhost:8765", server.url.removeprefix("http://"))
     post, follow, fetch = calls.splitlines()
