@@ -9,7 +9,7 @@ from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.tables import CostTable, SensitivityTable
 
 # The summed loss neglects how errors of different layers interact: where that was measured,
-# sums were 4 to 12 % off (docs/decisions/tolerances.md). Twice the worst is accepted.
+# sums were 4 to 12 % off (docs/decisions/0007). Twice the worst is accepted.
 LOSS_MODEL_ERROR: Final = 0.25
 # 95 % of a normal distribution lie within this many standard deviations.
 Z_95: Final = 1.959964
