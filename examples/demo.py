@@ -27,7 +27,7 @@ from mpsearch.workflow.solve import resolved, smallest_reachable
 LATENCY: Final = {"latency": "115% of fastest"}
 BUDGETS: Final = {"weight_bytes": "18%", **LATENCY}
 WORKLOAD: Final = {"b1_s32": {"batch": 1, "length": 32}}
-SENTENCES: Final = {"calibration": 256, "validation": 192, "test": 400}
+SENTENCES: Final = {"calibration": 256, "validation": 160, "test": 320}
 
 
 def model_folder() -> Path:
