@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Final, Protocol, final, runtime_checkable
 
 from mpsearch.core.hardware import Resource
@@ -38,11 +39,16 @@ class HoldsContests(Protocol):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A measured plan with the limits of its contest, in which relative budgets are ratios."""
+    """A measured plan with the limits of its contest, in which relative budgets are ratios.
+
+    `drift` says how many times longer the contest's references took than when the cost
+    tables were measured: a processor that is shared or throttled is not always as fast.
+    """
 
     entry: Entry
     budgets: tuple[Budget, ...]
     is_reference: bool
+    drift: float = 1.0
 
     @property
     def keeps(self) -> bool:
@@ -94,7 +100,7 @@ def search_rounds(
             break
         field = _distinct([*new, *(rivals if not seen else rivals[:_YARDSTICKS])])
         entries = contest.hold(field, progress=progress)
-        seen += _judged(entries, rivals=rivals, parsed=parsed, yardsticks=yardsticks)
+        seen += _judged(entries, space=space, parsed=parsed, yardsticks=yardsticks)
         if any(judged.keeps for judged in seen):
             return tuple(sorted(seen, key=_order))
         factor *= _correction(seen)
@@ -140,27 +146,43 @@ def _distinct(plans: Sequence[Plan]) -> list[Plan]:
 def _judged(
     entries: Sequence[Entry],
     *,
-    rivals: Sequence[Plan],
+    space: SearchSpace,
     parsed: tuple[ParsedBudget, ...],
     yardsticks: Yardsticks,
 ) -> list[Judged]:
-    references = {identity(plan) for plan in rivals}
-    times = [
-        entry.latency.median_ns
+    profiled = _profiled(space)
+    timed = {
+        identity(entry.plan): entry.latency.median_ns
         for entry in entries
-        if entry.latency is not None and identity(entry.plan) in references
-    ]
-    fastest = {str(Resource.LATENCY_NS): min(times)} if times else yardsticks.fastest
+        if entry.latency is not None and identity(entry.plan) in profiled
+    }
+    fastest = {str(Resource.LATENCY_NS): min(timed.values())} if timed else yardsticks.fastest
     limits = resolve_budgets(
         parsed,
         yardsticks=Yardsticks(
             full_precision=yardsticks.full_precision, fastest=fastest, weights=yardsticks.weights
         ),
     )
+    drift = median([time / profiled[plan] for plan, time in timed.items()] or [1.0])
     return [
-        Judged(entry=entry, budgets=limits, is_reference=identity(entry.plan) in references)
+        Judged(
+            entry=entry,
+            budgets=limits,
+            is_reference=identity(entry.plan) in profiled,
+            drift=drift,
+        )
         for entry in entries
     ]
+
+
+def _profiled(space: SearchSpace) -> dict[tuple[object, ...], float]:
+    """Return the latency of each reference plan as it was when the tables were measured."""
+    return {
+        (plan.base, plan.placement, *plan.assignment.items()): plan.amount[Resource.LATENCY_NS]
+        for cost in space.costs
+        for plan in cost.measured
+        if plan.role == "reference" and Resource.LATENCY_NS in plan.amount
+    }
 
 
 def _order(judged: Judged) -> tuple[bool, float, float]:

@@ -9,6 +9,7 @@ import onnx
 
 from mpsearch.core.files import save_plan, to_json, write_atomically
 from mpsearch.core.graph import LayerGraph
+from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
@@ -33,6 +34,8 @@ from mpsearch.workflow.solve import FrontPoint, frontier, resolved, yardsticks_o
 from mpsearch.workflow.workloads import WorkloadRequest
 
 _FRONT_POINTS: Final = 16
+# Below this share two timings of one plan are not worth a word.
+_NOTABLE_DRIFT: Final = 0.05
 
 
 @final
@@ -220,7 +223,7 @@ def _result(
     own_validation: bool,
 ) -> SearchResult:
     winner = tried[0]
-    plan = replace(winner.entry.plan, budgets=winner.budgets)
+    plan = _at_contest_speed(winner)
     (cost,) = (
         cost
         for cost in measured.costs
@@ -246,6 +249,24 @@ def _result(
     )
 
 
+def _at_contest_speed(winner: Judged) -> Plan:
+    """Return the plan with its latency forecast for the machine as fast as in the contest."""
+    plan = winner.entry.plan
+    return replace(
+        plan,
+        budgets=winner.budgets,
+        forecast=_scaled(plan.forecast, factor=winner.drift),
+        tolerance=_scaled(plan.tolerance, factor=winner.drift),
+    )
+
+
+def _scaled(amounts: Mapping[str, float], *, factor: float) -> dict[str, float]:
+    return {
+        name: value * factor if name == Resource.LATENCY_NS else value
+        for name, value in amounts.items()
+    }
+
+
 def _notes(tried: Sequence[Judged], *, own_validation: bool) -> tuple[str, ...]:
     """Say which plan is returned, against what, and what did not build."""
     kept = [judged for judged in tried if judged.keeps]
@@ -257,6 +278,11 @@ def _notes(tried: Sequence[Judged], *, own_validation: bool) -> tuple[str, ...]:
         "validation loss among them."
     )
     notes = [verdict]
+    if abs(tried[0].drift - 1) > _NOTABLE_DRIFT:
+        notes.append(
+            f"The machine took {tried[0].drift:.2f} times as long for the reference plans as while "
+            "the tables were measured; the forecast of latency is scaled by that."
+        )
     if not own_validation:
         notes.append("No validation data was given; the last 30 % of the samples served.")
     notes += [

@@ -143,6 +143,14 @@ def test_a_relative_limit_follows_the_yardstick_of_the_same_contest() -> None:
     assert any(judged.is_reference for judged in tried)
 
 
+def test_the_drift_of_the_machine_is_read_off_the_references() -> None:
+    assert all(judged.drift == pytest.approx(1.0) for judged in rounds(FakeContest()))
+    slower = rounds(FakeContest(slower=1.3, reference_slower=1.3))
+    assert slower[0].drift == pytest.approx(1.3)
+    # The relative limit moves along, so that the same plans keep it.
+    assert slower[0].budgets[0].limit == pytest.approx(1.3 * 300.0)
+
+
 def test_a_plan_that_does_not_build_is_left_out_and_replaced() -> None:
     def optimum_breaks(plan: Plan) -> bool:
         return plan.forecast["loss"] == 3.0
