@@ -11,9 +11,15 @@ from time import monotonic, sleep
 import numpy as np
 
 from benchmarks.bar import Bar, judged
+from benchmarks.path import minilm
 from benchmarks.path.targets import TARGETS
 from mpsearch.core.files import load_table
+from mpsearch.core.hardware import Support, Workload
+from mpsearch.core.plan import Plan
 from mpsearch.core.tables import SensitivityTable
+from mpsearch.cost import profile
+from mpsearch.runtimes import RUNTIMES
+from mpsearch.workflow.solve import solve_tables
 
 _TWICE = "layers measured twice after kill -9"
 _SAME = "resumed tables bit-identical"
@@ -50,7 +56,35 @@ def bars(*, small: bool) -> Iterator[Bar]:
         np.array_equal(getattr(tables[0], array), getattr(tables[1], array), equal_nan=True)
         for array in ("loss", "stderr")
     )
-    yield judged(_SAME, [float(same)], target=TARGETS[_SAME])
+    plans = [_planned(table).assignment for table in (whole, resumed)]
+    same &= plans[0] == plans[1]
+    extra = {"plan from the same costs is the same": plans[0] == plans[1]}
+    yield judged(_SAME, [float(same)], target=TARGETS[_SAME], extra=extra)
+
+
+def _planned(table: SensitivityTable) -> Plan:
+    """Return the plan of six bits a weight, with costs counted from shapes."""
+    graph = minilm.traced().graph
+    formats = ("fp32", *table.formats)
+    offered = np.isfinite(table.loss)
+    support = {
+        layer: {
+            name: Support.NATIVE
+            for name, is_offered in zip(formats, (True, *row), strict=True)
+            if is_offered
+        }
+        for layer, row in zip(graph.names, offered, strict=True)
+    }
+    cost = profile(
+        None,
+        graph,
+        runtime=RUNTIMES["simulation"],
+        formats=formats,
+        base_precision="fp32",
+        workload=Workload(name="none", shapes={}),
+        support=support,
+    )
+    return solve_tables(table, [cost], budgets={"weight_bits": "6"}).plan
 
 
 def _command(folder: Path, *, run: str, sentences: int) -> list[str]:
