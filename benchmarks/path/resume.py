@@ -56,7 +56,7 @@ def bars(*, small: bool) -> Iterator[Bar]:
         np.array_equal(getattr(tables[0], array), getattr(tables[1], array), equal_nan=True)
         for array in ("loss", "stderr")
     )
-    plans = [_planned(table).assignment for table in (whole, resumed)]
+    plans = [_planned(table).assignment for table in tables]
     same &= plans[0] == plans[1]
     extra = {"plan from the same costs is the same": plans[0] == plans[1]}
     yield judged(_SAME, [float(same)], target=TARGETS[_SAME], extra=extra)
