@@ -1,5 +1,6 @@
 """Files of plans and tables: JSON and pickle-free `.npz` with a JSON header, written atomically."""
 
+import dataclasses
 import io
 import json
 import os
@@ -144,6 +145,7 @@ def load_table(path: Path, kind: type[_Table]) -> _Table:
 def _build(kind: type[_Table], *, header: dict[str, Any], arrays: dict[str, ndarray]) -> _Table:
     fields: dict[str, Any] = {}
     hints = get_type_hints(kind)
+    absent = {each.name for each in dataclasses.fields(kind) if each.default is None}
     for name in hints:
         nested = {
             key.split("/", 1)[1]: array
@@ -152,8 +154,11 @@ def _build(kind: type[_Table], *, header: dict[str, Any], arrays: dict[str, ndar
         }
         if name in arrays:
             fields[name] = arrays[name]
-        elif nested or header[name] == {}:
+        elif nested or header.get(name) == {}:
             fields[name] = nested
+        elif name in absent and header.get(name) is None:
+            # Older files lack it: it was added later, or nothing is known of it.
+            fields[name] = None
         else:
             fields[name] = TypeAdapter(hints[name]).validate_json(json.dumps(header[name]))
     return kind(**fields)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 
 from mpsearch.core.hardware import Device, Support, Workload
@@ -23,6 +23,11 @@ class SensitivityTable:
     precision itself, before any layer is quantised; fp32 loses nothing. One table serves
     all bases. `quantizers` are those of the layers' inputs that static formats were judged
     with.
+
+    `numbers` are signed changes of the output along random directions, one row for each
+    sample and draw, with mean squares of `loss`. They add up over layers: the mean over N of
+    (sum of numbers[n, l, f_l])^2 is the squared output error of a plan, cross terms included.
+    None where the metric knows no signs.
     """
 
     layers: tuple[str, ...]
@@ -34,6 +39,7 @@ class SensitivityTable:
     base_loss: Mapping[str, float] = field(default_factory=dict)
     samples: int = 0
     quantizers: Mapping[str, ActivationQuantizer] = field(default_factory=dict)
+    numbers: Float32[ndarray, "N L F"] | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,31 @@ def test_a_sensitivity_table_survives_its_file_to_the_last_bit(
         table.formats,
         table.provenance,
     )
+
+
+def test_the_numbers_of_a_sensitivity_table_survive_its_file(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float32)
+    numbers[:, 0, 0] = np.nan
+    table = replace(sensitivity_table(np.zeros((3, 2))), numbers=numbers)
+    save_table(table, tmp_path / "sensitivity.npz")
+    read = load_table(tmp_path / "sensitivity.npz", SensitivityTable)
+    assert read.numbers is not None
+    assert read.numbers.dtype == np.float32
+    assert read.numbers.tobytes() == numbers.tobytes()
+
+
+def test_a_table_from_before_there_were_numbers_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sensitivity.npz"
+    monkeypatch.setattr("mpsearch.core.files.vars", without_numbers, raising=False)
+    save_table(sensitivity_table(np.zeros((3, 2))), path)
+    assert b'"numbers"' not in np.load(path)["header"].tobytes()
+    assert load_table(path, SensitivityTable).numbers is None
+
+
+def without_numbers(table: SensitivityTable) -> dict[str, object]:
+    return {name: value for name, value in table.__dict__.items() if name != "numbers"}
 
 
 def test_a_cost_table_survives_its_file(tmp_path: Path) -> None:
