@@ -14,6 +14,8 @@ from typing import Any, final
 
 import numpy as np
 import platformdirs
+from jaxtyping import UInt8
+from numpy import ndarray
 
 from mpsearch.core.files import write_atomically
 
@@ -75,6 +77,13 @@ class Cache:
             path.unlink(missing_ok=True)
             return None
         return body
+
+    def map_bytes(self, kind: str, key: str) -> UInt8[ndarray, " N"] | None:
+        """Return stored bytes as a read-only array that stays on disk, checked once."""
+        if self.get_bytes(kind, key) is None:
+            return None
+        stored = np.memmap(self._path(kind, key), mode="r", dtype=np.uint8)
+        return np.asarray(stored[_DIGEST_BYTES:])
 
     def put_bytes(self, kind: str, key: str, *, content: bytes) -> None:
         """Store bytes with their checksum, atomically."""

@@ -14,14 +14,14 @@ Override: TypeAlias = Callable[..., Tensor]
 # Called with each node and its value; returns what the nodes behind it see.
 Afterwards: TypeAlias = Callable[[fx.Node, Any], Any]
 
-_NO_OVERRIDES: Final[Mapping[str, Override]] = {}
+NO_OVERRIDES: Final[Mapping[str, Override]] = {}
 
 
 def evaluate(
     traced: TracedModel,
     batch: Mapping[str, Tensor],
     *,
-    overrides: Mapping[str, Override] = _NO_OVERRIDES,
+    overrides: Mapping[str, Override] = NO_OVERRIDES,
     after: Afterwards | None = None,
 ) -> Any:  # noqa: ANN401 - models return tensors, tuples, dicts
     """Run the whole graph and return the model's raw output; values go when last used."""

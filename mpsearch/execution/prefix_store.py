@@ -8,6 +8,7 @@ from torch import Tensor, fx
 
 from mpsearch.errors import MeasurementError
 from mpsearch.execution.interpreter import (
+    NO_OVERRIDES,
     Override,
     node_value,
     on_device_of,
@@ -21,14 +22,21 @@ from mpsearch.tracing.traced_model import TracedModel
 
 @final
 class PrefixStore:
-    """All node values of the fp32 pass over one batch.
+    """All node values of one pass over one batch: that of fp32, or with `around` of a plan.
 
     `full_macs` are the multiply-accumulates of a whole pass over this batch, `macs` those
     that were run so far, the reference pass included. Memory: every activation once.
     """
 
-    def __init__(self, traced: TracedModel, batch: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        traced: TracedModel,
+        batch: Mapping[str, Tensor],
+        *,
+        around: Mapping[str, Override] = NO_OVERRIDES,
+    ) -> None:
         self._traced = traced
+        self._around = around
         self._nodes: tuple[fx.Node, ...] = tuple(traced.module.graph.nodes)
         self._values: dict[fx.Node, Any] = {}
         self._weights = weight_shapes(traced)
@@ -39,12 +47,14 @@ class PrefixStore:
                 if node.op == "placeholder":
                     self._values[node] = next(inputs)
                 elif node.op != "output":
-                    self._values[node] = self._computed(node, self._values, override=None)
+                    self._values[node] = self._computed(
+                        node, self._values, override=around.get(node.name)
+                    )
         self.full_macs = self.macs
 
     @property
     def output(self) -> Any:  # noqa: ANN401 - models return tensors, tuples, dicts
-        """Return the model's raw output at full precision."""
+        """Return the model's raw output of the stored pass."""
         return raw_output(self._traced, self._nodes[-1], values=self._values)
 
     def rerun(self, overrides: Mapping[str, Override]) -> Any:  # noqa: ANN401 - as `output`
@@ -60,7 +70,8 @@ class PrefixStore:
             for node, spent in with_last_uses(reached):
                 if node.op == "output":
                     break
-                fresh[node] = self._computed(node, values, override=overrides.get(node.name))
+                override = overrides.get(node.name, self._around.get(node.name))
+                fresh[node] = self._computed(node, values, override=override)
                 for each in spent:
                     del fresh[each]
         return raw_output(self._traced, self._nodes[-1], values=values)

@@ -119,3 +119,14 @@ def test_the_default_folder_follows_the_users_settings(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_folder() == tmp_path / "mpsearch"
+
+
+def test_mapped_bytes_stay_on_disk_and_are_checked(cache: Cache) -> None:
+    cache.put_bytes("changes", KEY, content=bytes(range(200)))
+    found = cache.map_bytes("changes", KEY)
+    assert found is not None
+    assert found.tobytes() == bytes(range(200))
+    assert not found.flags.writeable
+    assert not found.flags.owndata
+    stored_file(cache).write_bytes(stored_file(cache).read_bytes()[:-1])
+    assert cache.map_bytes("changes", KEY) is None

@@ -49,6 +49,26 @@ def test_a_rerun_equals_a_whole_run_with_the_same_change(network: networks.Netwo
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+def test_around_a_plan_the_other_layers_keep_their_formats(network: networks.Network) -> None:
+    traced = _traced(network)
+    plan = {
+        node: override
+        for layer in traced.graph.names
+        for node, override in layer_override(traced, layer, number=format_named("w4")).items()
+    }
+    store = PrefixStore(traced, traced.example, around=plan)
+    for layer in traced.graph.names:
+        change = layer_override(traced, layer, number=format_named("w2"))
+        with torch.no_grad():
+            whole = _flat(evaluate(traced, traced.example, overrides=plan | change))
+        again = _flat(store.rerun(change))
+        assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
+    assert not torch.equal(
+        _flat(store.output)[0], _flat(PrefixStore(traced, traced.example).output)[0]
+    )
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 def test_nothing_changed_runs_nothing(network: networks.Network) -> None:
     traced = _traced(network)
     store = PrefixStore(traced, traced.example)
