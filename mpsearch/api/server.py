@@ -20,7 +20,9 @@ def listen(port: int) -> socket.socket:
     Raises:
         ConflictError: The port is taken or not ours to take.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Named, or asyncio does not know it for TCP and leaves each answer waiting some 40 ms for
+    # the client's delayed acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
