@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mpsearch.errors import DataError
@@ -59,6 +59,27 @@ class CausalLm(AbstractTask):
             return {}
         return {"perplexity": math.exp(surprise / count), "next_token_accuracy": right / count}
 
+    def _quality_samples(
+        self, outputs: Sequence[Tensor], batches: Sequence[Batch]
+    ) -> dict[str, Tensor]:
+        """Weigh each text by its length, so that their mean is the mean over tokens."""
+        right, count = [], []
+        for logits, batch in zip(outputs, batches, strict=True):
+            if IDS not in batch:
+                return {}
+            predicts = _predicting(logits, batch)
+            hits = logits[:, :-1].argmax(dim=2) == batch[IDS].to(logits.device)[:, 1:]
+            right.append((hits & predicts).double().sum(dim=1))
+            count.append(predicts.double().sum(dim=1))
+        tokens = torch.cat(count).mean().clamp(min=1.0)
+        return {"next_token_accuracy": torch.cat(right) / tokens}
+
+
+def _predicting(logits: Tensor, batch: Batch) -> Bool[Tensor, "S T"]:
+    """Return the positions, less the last one, that are real and whose next token is."""
+    real = valid_positions(batch, like=logits).bool()
+    return real[:, :-1] & real[:, 1:]
+
 
 def _predictions(
     outputs: Sequence[Tensor], batches: Sequence[Batch]
@@ -67,6 +88,5 @@ def _predictions(
     for logits, batch in zip(outputs, batches, strict=True):
         if IDS not in batch:
             return
-        real = valid_positions(batch, like=logits).bool()
-        predicts = real[:, :-1] & real[:, 1:]
+        predicts = _predicting(logits, batch)
         yield logits[:, :-1][predicts], batch[IDS].to(logits.device)[:, 1:][predicts]

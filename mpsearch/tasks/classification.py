@@ -42,6 +42,12 @@ class Classification(AbstractTask):
         return {"agreement": agreement(full, other), "kl": kl_divergence(full, other)}
 
     def _quality(self, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
+        samples = self._quality_samples(outputs, batches)
+        return {name: float(values.mean()) for name, values in samples.items()}
+
+    def _quality_samples(
+        self, outputs: Sequence[Tensor], batches: Sequence[Batch]
+    ) -> dict[str, Tensor]:
         labels = [labels_of(batch) for batch in batches]
         known = [label for label in labels if label is not None]
         if not known or len(known) < len(labels):
@@ -53,4 +59,4 @@ class Classification(AbstractTask):
                 f"{tuple(logits.shape)}. Expected one class per sample. Give class numbers."
             )
         right = logits.argmax(dim=1) == classes.to(logits.device).long()
-        return {"accuracy": float(right.double().mean())}
+        return {"accuracy": right.double()}

@@ -98,6 +98,16 @@ class AbstractTask(ABC):
         """Return labelled measures such as accuracy; empty where the data has no labels."""
         return self._quality(outputs, batches)
 
+    @final
+    def quality_samples(
+        self, outputs: Sequence[Float[Tensor, "..."]], batches: Sequence[Batch]
+    ) -> dict[str, Float[Tensor, " N"]]:
+        """Return those labelled measures that are means over samples, sample by sample.
+
+        Higher is better. Empty where the data has no labels, or the task no such measure.
+        """
+        return self._quality_samples(outputs, batches)
+
     def _tensor(self, raw: Any, batch: Batch) -> Tensor:  # noqa: ANN401, ARG002 - as in `outputs`; for callables
         """Return the tensor of the raw output that the task is about."""
         return primary_output(raw)
@@ -119,6 +129,13 @@ class AbstractTask(ABC):
         outputs: Sequence[Tensor],  # noqa: ARG002 - a task without labels needs nothing
         batches: Sequence[Batch],  # noqa: ARG002 - the same
     ) -> dict[str, float]:
+        return {}
+
+    def _quality_samples(
+        self,
+        outputs: Sequence[Tensor],  # noqa: ARG002 - as in `_quality`
+        batches: Sequence[Batch],  # noqa: ARG002 - the same
+    ) -> dict[str, Tensor]:
         return {}
 
 

@@ -68,6 +68,14 @@ class TaskLaws(ABC):
             assert abs(float(samples[name].double().mean()) - value) <= _EXACT
             assert value >= perfect[name] if name == "kl" else value <= perfect[name] + _EXACT
 
+    def test_a_quality_of_samples_is_their_mean(self) -> None:
+        raw, batch = self._example()
+        outputs = self.task().outputs(raw, batch)
+        whole = self.task().quality([outputs], [batch])
+        for name, values in self.task().quality_samples([outputs], [batch]).items():
+            assert len(values) == len(raw)
+            assert abs(float(values.double().mean()) - whole[name]) <= _REORDERED
+
     def test_the_cut_into_batches_does_not_change_fidelity(self) -> None:
         raw, batch = self._example()
         task = self.task()

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
+from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from mpsearch.errors import MeasurementError
@@ -14,13 +16,17 @@ from mpsearch.formulation import Z_95
 from mpsearch.tasks import AbstractTask, Batch, Dataset
 from mpsearch.tracing import TracedModel
 
+_HALF: Final = 0.5
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Quality:
     """Squared output error per sample with its standard error, and the task's own measures.
 
-    `fidelity` needs no labels; `labelled` is empty where the data has none.
+    `fidelity` needs no labels; `labelled` is empty where the data has none. `differences`
+    holds full precision - plan per sample (N,) of each measure that is a mean over samples
+    and better when higher, the labelled ones first.
     """
 
     loss: float
@@ -28,6 +34,7 @@ class Quality:
     samples: int
     fidelity: Mapping[str, float] = field(default_factory=dict)
     labelled: Mapping[str, float] = field(default_factory=dict)
+    differences: Mapping[str, Float[ndarray, " N"]] = field(default_factory=dict, repr=False)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -84,4 +91,21 @@ def measure_quality(
             samples=len(errors),
             fidelity=task.fidelity(reference, outputs, batches),
             labelled=task.quality(outputs, batches),
+            differences=_differences(task, reference, outputs=outputs, batches=batches),
         )
+
+
+def _differences(
+    task: AbstractTask,
+    reference: Sequence[Tensor],
+    *,
+    outputs: Sequence[Tensor],
+    batches: Sequence[Batch],
+) -> dict[str, Float[ndarray, " N"]]:
+    full, plan = (task.quality_samples(each, batches) for each in (reference, outputs))
+    lost = {name: full[name] - plan[name] for name in plan}
+    kept, whole = (task.fidelity_samples(reference, each, batches) for each in (outputs, reference))
+    # A share of itself is 1; a divergence from itself is 0, and better when lower.
+    shares = [name for name in kept if float(whole[name].mean()) > _HALF]
+    lost |= {name: whole[name] - kept[name] for name in shares}
+    return {name: value.double().cpu().numpy() for name, value in lost.items()}

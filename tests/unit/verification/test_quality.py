@@ -13,7 +13,7 @@ from mpsearch.tasks import TASKS, Batch, Dataset, read_data
 from mpsearch.tracing import TracedModel, trace_model
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.deployment import deploy, simulate
-from mpsearch.verification.quality import measure_quality, reference_outputs
+from mpsearch.verification.quality import Quality, measure_quality, reference_outputs
 
 TASK = TASKS["classification"]
 
@@ -51,6 +51,30 @@ def test_the_loss_equals_the_dense_computation(traced: TracedModel, data: Datase
     assert found.stderr == pytest.approx(float(errors.std() / math.sqrt(20)), rel=1e-4)
     low, high = found.interval
     assert low < found.loss < high
+
+
+def test_differences_of_samples_add_up_to_what_the_measures_lost(
+    traced: TracedModel, tmp_path: Path
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    labelled = {
+        traced.input_names[0]: torch.randn(20, 8, generator=generator),
+        "labels": torch.randint(3, (20,), generator=generator),
+    }
+    data = read_data(labelled, input_names=traced.input_names, batch_size=8, folder=tmp_path)
+    reference = reference_outputs(traced, task=TASK, data=data)
+
+    def found(format_: str) -> Quality:
+        plan = Plan(assignment={"0": format_}, runtime="simulation")
+        deployed = deploy(traced, base=None, plan=plan, task=TASK, threads=1)
+        return measure_quality(deployed.forward, task=TASK, data=data, reference=reference)
+
+    plan, full = found("w2"), found("fp32")
+    assert list(plan.differences) == ["accuracy", "agreement"]
+    lost = full.labelled["accuracy"] - plan.labelled["accuracy"]
+    assert plan.differences["accuracy"].mean() == pytest.approx(lost)
+    assert plan.differences["agreement"].mean() == pytest.approx(1 - plan.fidelity["agreement"])
+    assert plan.fidelity["agreement"] < 1
 
 
 def test_the_full_precision_model_loses_nothing(traced: TracedModel, data: Dataset) -> None:
