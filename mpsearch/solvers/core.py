@@ -54,7 +54,7 @@ def best_mix(
 ) -> Mix:
     """Return the best choice whose reduced costs are at most `threshold`.
 
-    With `most_classes` only so many of the most ambiguous blocks may deviate.
+    With `most_classes` only so many blocks may deviate, most of them the most ambiguous.
 
     Both halves of the core are enumerated, then joined: the root of the work of enumerating
     the whole. Slack is sought up to a worth of `window`, at least the threshold.
@@ -120,7 +120,7 @@ class _Core:
     ) -> "_Core":
         every = np.flatnonzero(relaxation.nearest <= threshold)
         order = np.argsort(relaxation.nearest[every], kind="stable")
-        classes = every[order[:most_classes]]
+        classes = every[_spread(order, count=most_classes)]
         parts = [_items(relaxation, classes[half::2], threshold=threshold) for half in (0, 1)]
         parts = [part.with_budgets(binding) for part in parts]
         price, slack = relaxation.price[binding], relaxation.slack[binding]
@@ -152,6 +152,17 @@ class _Part:
         """Return the part with the weights of some budgets only."""
         weight = np.ascontiguousarray(self.items.weight[:, kept])
         return replace(self, items=self.items._replace(weight=weight))
+
+
+def _spread(order: Int[ndarray, " C"], *, count: int | None) -> Int[ndarray, " S"]:
+    """Return the first of an order, and ever sparser ones of the rest.
+
+    Where blocks are alike, the most ambiguous ones deviate in the same direction only.
+    """
+    if count is None or count >= len(order):
+        return order
+    later = np.geomspace(count, len(order), count // 2).astype(np.int64) - 1
+    return np.asarray(order[np.union1d(np.arange(count - count // 2), later)])
 
 
 def _items(relaxation: Relaxation, classes: Int[ndarray, " C"], *, threshold: float) -> _Part:

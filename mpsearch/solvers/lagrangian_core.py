@@ -11,6 +11,7 @@ from numpy import ndarray
 from mpsearch.core.problem import Problem
 from mpsearch.solvers.abstract import AbstractSolver, Feature
 from mpsearch.solvers.core import ROOM, best_mix
+from mpsearch.solvers.lattice_bound import LatticeBound, lattice_bound
 from mpsearch.solvers.proposal import Proposal
 from mpsearch.solvers.relaxation import Relaxation, relaxed
 
@@ -22,7 +23,9 @@ _SAMPLED_CLASSES = 64
 # A sample starts from a base settled among so many blocks, in steps that help this much.
 _LEAST_SAMPLED = 1e-7
 _SLOWER = 6.0
-_SETTLED, _NEARER, _VAIN = 32768, 0.999, 200
+_SETTLED, _NEARER, _VAIN = 32768, 0.999, 1000
+# So many bases are tried, each from so many blocks further on.
+_TURNS, _SKIPPED = 16, 11
 # Beyond so many classes raising the threshold step by step is hopeless: sample first.
 _MOST_CLASSES = 512
 _LITTLE, _MEDIUM = min(ROOM, 1 << 15), min(ROOM, 1 << 18)
@@ -92,11 +95,12 @@ def search_core(relaxation: Relaxation, *, gap: float, deadline: float) -> CoreR
     threshold = _deepen(
         best, threshold=_first_threshold(relaxation), room=_LITTLE, deadline=deadline
     )
+    best.look_for_lattice()
     if not best.is_proven:
         _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
     threshold = _deepen(best, threshold=threshold, room=ROOM, deadline=deadline)
-    if not best.is_proven:
-        _sample(best, threshold=threshold, room=_MEDIUM, deadline=deadline)
+    for turn in range(_TURNS):
+        _sample(best, threshold=threshold, room=_MEDIUM, deadline=deadline, turn=turn)
     return best.result(was_stopped=not best.is_proven)
 
 
@@ -115,15 +119,21 @@ def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> f
         best.offer(mix.choice)
         if not mix.is_complete:
             return threshold
-        best.proven, taken = threshold, time.monotonic() - start
+        best.raise_proven(threshold)
+        taken = time.monotonic() - start
         threshold *= next(growth for states, growth in _GROWTH if mix.states < states)
     return threshold
 
 
-def _sample(best: "_Best", *, threshold: float, room: int, deadline: float) -> None:
-    """Seek a better choice with ever dearer deviations of ever fewer blocks."""
+def _sample(best: "_Best", *, threshold: float, room: int, deadline: float, turn: int = 0) -> None:
+    """Seek a better choice with ever dearer deviations of ever fewer blocks.
+
+    Each turn starts from another base.
+    """
+    if best.is_proven or time.monotonic() > deadline:
+        return
     classes = _SAMPLED_CLASSES
-    relaxation = _with_little_slack(best.relaxation)
+    relaxation = _with_little_slack(best.relaxation, skipped=turn * _SKIPPED)
     # An excess of this size is a proof by itself.
     threshold = max(threshold, best.enough / 2, _LEAST_SAMPLED * abs(relaxation.bound))
     while classes > 1 and time.monotonic() < deadline and not best.is_proven:
@@ -144,13 +154,13 @@ def _sample(best: "_Best", *, threshold: float, room: int, deadline: float) -> N
             threshold *= 4
 
 
-def _with_little_slack(relaxation: Relaxation) -> Relaxation:
+def _with_little_slack(relaxation: Relaxation, *, skipped: int) -> Relaxation:
     """Return the relaxation around a base that spends nearly all of each budget.
 
     The cheapest deviation of each of the most ambiguous blocks is taken for good where it
-    brings the slack nearer to zero; these blocks deviate no further.
+    brings the slack nearer to zero; these blocks deviate no further. The first are `skipped`.
     """
-    blocks = np.argsort(relaxation.nearest, kind="stable")[:_SETTLED]
+    blocks = np.argsort(relaxation.nearest, kind="stable")[skipped : skipped + _SETTLED]
     choice, nearest = relaxation.choice.copy(), relaxation.nearest.copy()
     rows = np.arange(len(blocks))
     cost = relaxation.cost[:, blocks]
@@ -158,11 +168,12 @@ def _with_little_slack(relaxation: Relaxation) -> Relaxation:
     reduced[rows, choice[blocks]] = np.inf
     format_ = np.argmin(reduced, axis=1)
     more = (cost[:, rows, format_] - cost[:, rows, choice[blocks]]).T
-    weight = np.maximum(relaxation.price, 1e-300)
+    # Squares: where one budget is short and another is left, moves that trade help.
+    weight = (relaxation.price / relaxation.price.max(initial=1e-300)) ** 2
     slack, vain = relaxation.slack, 0
     for place, block in enumerate(blocks):
         after = slack - more[place]
-        if weight @ np.abs(after) < _NEARER * (weight @ np.abs(slack)):
+        if weight @ after.astype(float) ** 2 < _NEARER * (weight @ slack.astype(float) ** 2):
             slack, choice[block], nearest[block] = after, format_[place], np.inf
             vain = 0
         vain += 1
@@ -183,6 +194,17 @@ class _Best:
         # No choice exceeds the bound by more.
         self.greatest = relaxation.greatest - relaxation.bound + 1e-9
         self._gap = gap
+        self._lattice: LatticeBound | None = None
+
+    def look_for_lattice(self) -> None:
+        """Raise what is proven to the least excess that sums of losses and costs can have."""
+        if not self.is_proven:
+            self._lattice = lattice_bound(self.relaxation)
+            self.raise_proven(self.proven)
+
+    def raise_proven(self, threshold: float) -> None:
+        """Say that nothing below a threshold keeps the limits."""
+        self.proven = threshold if self._lattice is None else self._lattice.least(threshold)
 
     def offer(self, choice: Int[ndarray, " D"] | None) -> None:
         """Keep the choice if it is better."""
