@@ -8,8 +8,7 @@ from benchmarks.bar import Bar, judged
 from benchmarks.path import minilm
 from benchmarks.path.targets import TARGETS
 from mpsearch.execution import observe_ranges
-from mpsearch.sensitivity import METRICS
-from mpsearch.sensitivity.metric import Work
+from mpsearch.sensitivity import METRICS, Work
 from mpsearch.tasks import TASKS, read_data
 
 _BAR = "multiply-accumulates run with prefix reuse"

@@ -10,6 +10,10 @@ from torch import Tensor
 DYNAMIC_GROUP_SETTING: Final = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 # OpenVINO 2026.4 on CPU where the setting is absent, found by comparing one-layer files.
 _DEFAULT_GROUP: Final = 32
+# MatMulNBits of ONNX Runtime at this level quantises its input in blocks as long as the weight's.
+_ACCURACY_SETTING: Final = "accuracy_level"
+_LEVEL_WITH_CODES: Final = "4"
+_BLOCK: Final = 128
 _LARGEST_CODE: Final = 127
 
 
@@ -21,9 +25,13 @@ def dynamic_group_of(runtime: str, settings: Mapping[str, str]) -> int | None:
     Example:
         >>> dynamic_group_of("openvino", {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"})
         128
+        >>> dynamic_group_of("onnxruntime", {"accuracy_level": "4"})
+        128
         >>> dynamic_group_of("simulation", {}) is None
         True
     """
+    if runtime == "onnxruntime":
+        return _BLOCK if settings.get(_ACCURACY_SETTING) == _LEVEL_WITH_CODES else None
     if runtime != "openvino":
         return None
     return int(settings.get(DYNAMIC_GROUP_SETTING, _DEFAULT_GROUP)) or None

@@ -4,12 +4,8 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, final
-
-import numpy as np
-from jaxtyping import Float64
-from numpy import ndarray
 
 from mpsearch.core.cache import Cache
 from mpsearch.core.formats import Format, format_named
@@ -20,72 +16,13 @@ from mpsearch.core.provenance import Provenance
 from mpsearch.core.tables import SensitivityTable
 from mpsearch.errors import FormatError, MeasurementError
 from mpsearch.execution import takes
+from mpsearch.sensitivity.request import Measurement, Request, Work
 from mpsearch.tasks import AbstractTask, Dataset
 from mpsearch.tracing import TracedModel
 
 _LOG = logging.getLogger("mpsearch.sensitivity")
 _PACKAGES: Final = ("mpsearch", "torch", "numpy")
 REFERENCE: Final = "fp32"
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a measurement cost: multiply-accumulates run, and those of a pass for each pair.
-
-    A pair is a layer and a format, counted once per batch. What comes from the cache is in
-    `cached_pairs` only.
-    """
-
-    macs: int = 0
-    full_macs: int = 0
-    measured_pairs: int = 0
-    cached_pairs: int = 0
-
-    @property
-    def share(self) -> float:
-        """Return the share that was run of one whole pass per measured pair."""
-        return self.macs / self.full_macs if self.full_macs else 0.0
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(
-            macs=self.macs + other.macs,
-            full_macs=self.full_macs + other.full_macs,
-            measured_pairs=self.measured_pairs + other.measured_pairs,
-            cached_pairs=self.cached_pairs + other.cached_pairs,
-        )
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a metric is asked for, checked: only pairs in `pairs` are to be measured.
-
-    `pairs` maps each layer to the formats that it can take and that differ from the
-    reference, in the order of `formats`.
-    """
-
-    traced: TracedModel
-    task: AbstractTask
-    data: Dataset
-    formats: Mapping[str, Format]
-    pairs: Mapping[str, tuple[str, ...]]
-    quantizers: Mapping[str, ActivationQuantizer]
-    dynamic_group: int | None
-    cache: Cache | None
-    progress: Progress | None
-    seed: int
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """What a metric found: losses with their standard errors, NaN where not asked for."""
-
-    loss: Float64[ndarray, "L F"]
-    stderr: Float64[ndarray, "L F"]
-    samples: int
-    work: Work = field(default_factory=Work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +52,7 @@ class AbstractMetric(ABC):
         progress: Progress | None = None,
         report: Callable[[Work], None] | None = None,
         seed: int = 0,
+        memory_limit_bytes: int | None = None,
     ) -> SensitivityTable:
         """Score every layer in every format against the fp32 reference.
 
@@ -130,6 +68,8 @@ class AbstractMetric(ABC):
             progress: Told after each step, with the time left.
             report: Given the work that was done.
             seed: Of random draws; the same seed gives the same table.
+            memory_limit_bytes: How much of the activations is held at once; what goes beyond
+                is computed in smaller parts or kept on disk. None means no bound.
 
         Raises:
             FormatError: A format is unknown, named twice, or offered to a layer that cannot
@@ -148,6 +88,7 @@ class AbstractMetric(ABC):
             cache=cache,
             progress=progress,
             seed=seed,
+            memory_limit_bytes=memory_limit_bytes,
         )
         found = self._certified(self._measure(request), request)
         _LOG.info(
@@ -167,6 +108,7 @@ class AbstractMetric(ABC):
             metric=self.name,
             unit=self.unit,
             samples=found.samples,
+            numbers=found.numbers,
             quantizers=dict(request.quantizers),
             # No clock: the same measurement gives the same table, bit for bit.
             provenance=Provenance(
@@ -187,6 +129,8 @@ class AbstractMetric(ABC):
             MeasurementError: A score that was asked for is not finite.
         """
         loss, stderr = found.loss.copy(), found.stderr.copy()
+        if found.numbers is not None and REFERENCE in request.formats:
+            found.numbers[:, :, list(request.formats).index(REFERENCE)] = 0.0
         for row, layer in enumerate(request.traced.graph.names):
             for column, name in enumerate(request.formats):
                 if name == REFERENCE:
@@ -197,25 +141,7 @@ class AbstractMetric(ABC):
                         f"{loss[row, column]}. Expected a finite number. Leave this format out "
                         "for the layer, or check the data."
                     )
-        return Measurement(loss=loss, stderr=stderr, samples=found.samples, work=found.work)
-
-
-def measurement_of_samples(
-    errors: Float64[ndarray, "S L F"], *, work: Work | None = None
-) -> Measurement:
-    """Return means over samples with standard errors s / sqrt(S).
-
-    A single sample says nothing about its spread: its standard error is NaN.
-    """
-    samples = len(errors)
-    with np.errstate(invalid="ignore"):
-        spread = errors.std(axis=0, ddof=1) if samples > 1 else np.full(errors.shape[1:], np.nan)
-    return Measurement(
-        loss=errors.mean(axis=0),
-        stderr=spread / math.sqrt(samples),
-        samples=samples,
-        work=work or Work(),
-    )
+        return replace(found, loss=loss, stderr=stderr)
 
 
 def _formats(names: Sequence[str]) -> dict[str, Format]:

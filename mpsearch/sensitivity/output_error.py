@@ -18,13 +18,8 @@ from mpsearch.core.progress import tracked
 from mpsearch.errors import MeasurementError
 from mpsearch.execution import PrefixStore, layer_override
 from mpsearch.sensitivity.identity import task_identity
-from mpsearch.sensitivity.metric import (
-    AbstractMetric,
-    Measurement,
-    Request,
-    Work,
-    measurement_of_samples,
-)
+from mpsearch.sensitivity.metric import AbstractMetric
+from mpsearch.sensitivity.request import Measurement, Request, Work, measurement_of_samples
 
 _LOG = logging.getLogger("mpsearch.sensitivity")
 _KIND: Final = "output_error"

@@ -11,6 +11,27 @@ class TestOutputError(MetricLaws):
         return METRICS["output_error"]
 
 
+class TestOutputProbe(MetricLaws):
+    """Random directions on the outputs."""
+
+    def metric(self) -> AbstractMetric:
+        return METRICS["output_probe"]
+
+
+class TestFisherDirection(MetricLaws):
+    """Labels drawn from the model."""
+
+    def metric(self) -> AbstractMetric:
+        return METRICS["fisher_direction"]
+
+
+class TestGradientOutputError(MetricLaws):
+    """Squares first."""
+
+    def metric(self) -> AbstractMetric:
+        return METRICS["gradient_output_error"]
+
+
 def test_every_metric_has_its_suite() -> None:
     suites = [each for each in MetricLaws.__subclasses__() if each.__module__ == __name__]
     covered = {type(suite().metric()) for suite in suites}

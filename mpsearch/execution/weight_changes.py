@@ -1,0 +1,102 @@
+"""What storing a layer's weight in each of several formats adds to it."""
+
+from collections.abc import Mapping
+from typing import Final, final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mpsearch.core.formats import Format
+from mpsearch.core.graph import Op
+from mpsearch.core.plan import ActivationQuantizer
+from mpsearch.execution.interpreter import Override
+from mpsearch.execution.overrides import layer_override
+from mpsearch.quant.fake_torch import fake_quantise_weight
+from mpsearch.tracing.operators import layer_operator
+from mpsearch.tracing.traced_model import TracedModel
+
+_KEPT_BYTES: Final = 2**30  # unless a limit is given
+_FLOAT_BYTES: Final = 4
+
+
+def changes_weight_only(op: Op, number: Format, *, dynamic_group: int | None) -> bool:
+    """Return whether the format leaves the layer's input as it is.
+
+    Then the output changes by the operator applied to the change of the weight.
+    """
+    is_dynamic = op is Op.LINEAR and dynamic_group is not None
+    return number.activation is None and not number.is_floating and not is_dynamic
+
+
+def transposed_layers(traced: TracedModel) -> frozenset[str]:
+    """Return the layers whose weight stands as (inputs, outputs) in the model."""
+    operators = {node.name: layer_operator(node) for node in traced.module.graph.nodes}
+    firsts = {layer: operators[names[0]] for layer, names in traced.nodes.items()}
+    return frozenset(
+        layer for layer, operator in firsts.items() if operator and operator.is_transposed
+    )
+
+
+@final
+class WeightChanges:
+    """Weights as formats store them, less the weights; made at need, kept up to a limit.
+
+    Kept are `limit_bytes` in all, or 1 GiB; what does not fit is made again each time.
+    """
+
+    def __init__(
+        self,
+        traced: TracedModel,
+        formats: Mapping[str, Format],
+        *,
+        quantizers: Mapping[str, ActivationQuantizer],
+        dynamic_group: int | None,
+        limit_bytes: int | None = None,
+    ) -> None:
+        self._traced = traced
+        self._formats = formats
+        self._quantizers = quantizers
+        self._dynamic_group = dynamic_group
+        self._left = _KEPT_BYTES if limit_bytes is None else limit_bytes
+        self._changes: dict[tuple[str, str], Tensor] = {}
+        self._overrides: dict[tuple[str, str], dict[str, Override]] = {}
+        self._transposed = transposed_layers(traced)
+
+    def weight(self, layer: str) -> Float[Tensor, "O ..."]:
+        """Return the weight as (outputs, inputs, ...); rows of an embedding come first."""
+        weight = self._traced.weight(layer).detach()
+        return weight.t() if layer in self._transposed else weight
+
+    def change(self, layer: str, name: str) -> Float[Tensor, "O ..."]:
+        """Return what the format adds to the weight, as (outputs, inputs, ...)."""
+        key = (layer, name)
+        if key in self._changes:
+            return self._changes[key]
+        weight = self.weight(layer)
+        change = fake_quantise_weight(weight, self._formats[name].weight, name=layer) - weight
+        if self._fits(layer):
+            self._changes[key] = change
+        return change
+
+    def overrides(self, layer: str, name: str) -> dict[str, Override]:
+        """Return `layer_override` of the layer in the format."""
+        key = (layer, name)
+        if key in self._overrides:
+            return self._overrides[key]
+        made = layer_override(
+            self._traced,
+            layer,
+            number=self._formats[name],
+            quantizer=self._quantizers.get(layer),
+            dynamic_group=self._dynamic_group,
+        )
+        if self._fits(layer):
+            self._overrides[key] = made
+        return made
+
+    def _fits(self, layer: str) -> bool:
+        size = _FLOAT_BYTES * self._traced.weight(layer).numel()
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
