@@ -1,7 +1,6 @@
 """Blocks in chains with conversion costs: shortest paths at the best prices, then a core step."""
 
 import math
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -12,10 +11,11 @@ from numpy import ndarray
 from mpsearch.core.problem import Problem
 from mpsearch.errors import UnsupportedFeatureError
 from mpsearch.solvers.abstract import AbstractSolver, Feature
-from mpsearch.solvers.chain_loops import Chain, Paths, least_to_come, prefixes
+from mpsearch.solvers.chain_loops import Chain, Paths, least_to_come, prefixes, shortest_path
+from mpsearch.solvers.clock import CHUNK, TimeUpError, check
 from mpsearch.solvers.compiled import HAS_NUMBA, compiled
-from mpsearch.solvers.core import best_halves
 from mpsearch.solvers.dual import maximise
+from mpsearch.solvers.halves import best_halves
 from mpsearch.solvers.join_loops import Half
 from mpsearch.solvers.proposal import Proposal
 
@@ -94,8 +94,17 @@ def search_chain(problem: Problem, *, gap: float, deadline: float) -> Proposal:
     most = work.greatest - bound + _ROUNDING
     while bound <= work.greatest + _ROUNDING and not work.is_proven(bound + proven, gap=gap):
         threshold = min(threshold, max(work.least - bound, _ROUNDING), most)
-        found = _near_paths(chain, price=price, room=work.room, threshold=threshold + _ROUNDING)
-        if found is None or time.monotonic() > deadline:
+        try:
+            found = _near_paths(
+                chain,
+                price=price,
+                room=work.room,
+                threshold=threshold + _ROUNDING,
+                deadline=deadline,
+            )
+        except TimeUpError:
+            found = None
+        if found is None:
             was_stopped = True
             break
         if len(found):
@@ -158,14 +167,8 @@ class _Work:
     def evaluate(self, scaled: Float[ndarray, " K"]) -> tuple[float, Float[ndarray, " K"]]:
         price = scaled / self.width
         chain = self.priced(price)
-        rest = np.empty(chain.unary.shape)
-        compiled(least_to_come)(chain, rest)
-        path = np.empty(len(rest), dtype=np.int64)
-        path[0] = np.argmin(chain.unary[0] + rest[0])
-        value = float(chain.unary[0, path[0]] + rest[0, path[0]])
-        for block in range(1, len(path)):
-            onward = chain.pair[block - 1, path[block - 1]] + chain.unary[block] + rest[block]
-            path[block] = np.argmin(onward)
+        path = np.empty(len(self.loss), dtype=np.int64)
+        value = compiled(shortest_path)(chain, np.empty(chain.unary.shape), path)
         spend = self.spend(path)
         if (spend <= self.room).all():
             self.offer(path)
@@ -213,9 +216,18 @@ def _pairs(problem: Problem, order: Int[ndarray, " D"]) -> Int[ndarray, "D F F K
 
 
 def _near_paths(
-    chain: Chain, *, price: Float[ndarray, " K"], room: Int[ndarray, " K"], threshold: float
+    chain: Chain,
+    *,
+    price: Float[ndarray, " K"],
+    room: Int[ndarray, " K"],
+    threshold: float,
+    deadline: float,
 ) -> Int[ndarray, " D"] | None:
-    """Return the best path whose excess is at most `threshold`; empty if none, None if too many."""
+    """Return the best path whose excess is at most `threshold`; empty if none, None if too many.
+
+    Raises:
+        TimeUpError: The deadline passed before.
+    """
     middle = len(chain.unary) // 2
     ahead = np.empty(chain.unary.shape)
     compiled(least_to_come)(chain, ahead)
@@ -223,8 +235,14 @@ def _near_paths(
     behind = np.empty(chain.unary.shape)
     compiled(least_to_come)(back_chain, behind)
     greatest = float((chain.unary[0] + ahead[0]).min()) + threshold
-    first = _prefixes(chain, ahead, greatest=greatest, blocks=middle + 1)
-    second = _prefixes(back_chain, behind, greatest=greatest, blocks=len(chain.unary) - middle)
+    first = _prefixes(chain, ahead, greatest=greatest, blocks=middle + 1, deadline=deadline)
+    second = _prefixes(
+        back_chain,
+        behind,
+        greatest=greatest,
+        blocks=len(chain.unary) - middle,
+        deadline=deadline,
+    )
     if first is None or second is None:
         return None
     best, path = math.inf, np.zeros(0, dtype=np.int64)
@@ -239,7 +257,7 @@ def _near_paths(
             second.cost[ends[1]] - chain.unary[middle, f] - weights[1] @ price,
         ]
         halves = (Half(weight=weights[0], key=keys[0]), Half(weight=weights[1], key=keys[1]))
-        pair = best_halves(*halves, price=price, slack=room, window=threshold)
+        pair = best_halves(*halves, price=price, slack=room, window=threshold, deadline=deadline)
         if pair is not None and keys[0][pair[0]] + keys[1][pair[1]] < best:
             best = keys[0][pair[0]] + keys[1][pair[1]]
             tail = _path(second, int(ends[1][pair[1]]))[::-1]
@@ -261,7 +279,12 @@ def _reversed(chain: Chain) -> Chain:
 
 
 def _prefixes(
-    chain: Chain, rest: Float[ndarray, "N F"], *, greatest: float, blocks: int
+    chain: Chain,
+    rest: Float[ndarray, "N F"],
+    *,
+    greatest: float,
+    blocks: int,
+    deadline: float,
 ) -> Paths | None:
     part = Chain(*(array[:blocks] for array in chain))
     room = min(_ROOM, 1 << 14)
@@ -274,9 +297,16 @@ def _prefixes(
             layer=np.zeros(blocks + 1, dtype=np.int64),
         )
         table = np.full(4 * room, -1, dtype=np.int64)
-        with np.errstate(over="ignore"):
-            if compiled(prefixes)(part, rest[:blocks], greatest, paths, table) >= 0:
-                return paths
+        cursor = np.zeros(2, dtype=np.int64)
+        done = 0
+        while done == 0:
+            check(deadline)
+            with np.errstate(over="ignore"):
+                done = compiled(prefixes)(
+                    part, rest[:blocks], greatest, paths, table, cursor, CHUNK
+                )
+        if done > 0:
+            return paths
         room *= 8
     return None
 

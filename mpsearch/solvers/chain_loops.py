@@ -41,32 +41,62 @@ def least_to_come(chain: Chain, rest: Float[ndarray, "N F"]) -> None:
             rest[block, f] = least
 
 
+def shortest_path(  # noqa: PLR0917 - machine code takes arguments by position
+    chain: Chain, rest: Float[ndarray, "N F"], path: Int[ndarray, " N"]
+) -> float:
+    """Fill in the least costs to come and a path that attains them; return its cost."""
+    least_to_come(chain, rest)
+    cost = np.inf
+    for block in range(len(path)):
+        best = np.inf
+        for g in range(chain.unary.shape[1]):
+            onward = chain.unary[block, g] + rest[block, g]
+            if block > 0:
+                onward += chain.pair[block - 1, path[block - 1], g]
+            if onward < best:
+                best, path[block] = onward, g
+        if block == 0:
+            cost = best
+    return cost
+
+
 def prefixes(  # noqa: PLR0917 - machine code takes arguments by position
     chain: Chain,
     rest: Float[ndarray, "N F"],
     greatest: float,
     paths: Paths,
     table: Int[ndarray, " T"],
+    cursor: Int[ndarray, " 2"],
+    most: int,
 ) -> int:
-    """Fill in all prefixes of paths that can end at most at `greatest`; equal ones merged.
+    """Fill in prefixes of paths that can end at most at `greatest`; equal ones merged.
 
-    `rest` is the least cost to come. Returns the count, -1 where the room is short.
+    `rest` is the least cost to come. Goes on from `cursor` (next block, count), which starts
+    at zero, for about `most` steps. Returns 1 where all prefixes are there, 0 where more calls
+    are needed, -1 where the room is short.
     """
-    count = 0
-    for f in range(chain.unary.shape[1]):
-        if chain.unary[0, f] + rest[0, f] <= greatest:
-            paths.cost[count] = chain.unary[0, f]
-            paths.weight[count, :] = chain.weight[0, f, :]
-            paths.parent[count], paths.format[count] = -1, f
-            count += 1
-    paths.layer[0], paths.layer[1] = 0, count
-    for block in range(1, chain.unary.shape[0]):
+    block, count = cursor[0], cursor[1]
+    formats = chain.unary.shape[1]
+    if block == 0:
+        for f in range(formats):
+            if chain.unary[0, f] + rest[0, f] <= greatest:
+                paths.cost[count] = chain.unary[0, f]
+                paths.weight[count, :] = chain.weight[0, f, :]
+                paths.parent[count], paths.format[count] = -1, f
+                count += 1
+        paths.layer[0], paths.layer[1] = 0, count
+        block = 1
+    steps = 0
+    while block < chain.unary.shape[0] and steps < most:
         for place in range(paths.layer[block - 1], paths.layer[block]):
             count = _extend(chain, rest, greatest, paths, table, block, place, count)
             if count < 0:
                 return -1
+        steps += formats * (1 + paths.layer[block] - paths.layer[block - 1])
         paths.layer[block + 1] = count
-    return count
+        block += 1
+    cursor[0], cursor[1] = block, count
+    return 1 if block == chain.unary.shape[0] else 0
 
 
 def _extend(  # noqa: PLR0917 - machine code takes arguments by position

@@ -7,25 +7,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from mpsearch.solvers.compiled import HAS_NUMBA, compiled
-from mpsearch.solvers.join_loops import Grid, Half, best_pair_of_many, best_pair_of_one
+from mpsearch.solvers.compiled import HAS_NUMBA
+from mpsearch.solvers.halves import best_halves
+from mpsearch.solvers.join_loops import Half
 from mpsearch.solvers.relaxation import Relaxation
-from mpsearch.solvers.state_loops import Items, States, enumerate_merged, enumerate_states
+from mpsearch.solvers.state_loops import Items
+from mpsearch.solvers.states import enumerated
 
 # About 60 bytes a state and budget; two halves of this room stay below 300 MB.
 ROOM = 1 << 21 if HAS_NUMBA else 1 << 11
-_MOST_MERGED = 1 << 18
-# Merging is tried first, or where plain enumeration outgrows a little room, by how many of the
-# items' weights are distinct.
-_MANY_EQUAL, _SOME_EQUAL, _FEW = 0.5, 0.95, 1 << 15
-# Each class visits each state: about a second of work.
-_MOST_VISITS = 50_000_000
 # Prices moved by these shares show early that a state cannot be completed.
 _TILTS = (-0.5, -0.15, -0.04, 0.04, 0.15, 0.5)
-# Cells per budget of the grid over the second half.
-_MOST_CELLS = 1024
-# A reach that covers every whole number a budget can hold.
-_ANY = 1 << 52
 # Rounding of reduced costs, in a loss that spans one.
 _ROUNDING = 1e-14
 
@@ -49,6 +41,7 @@ def best_mix(
     *,
     threshold: float,
     window: float,
+    deadline: float,
     most_classes: int | None = None,
     room: int = ROOM,
 ) -> Mix:
@@ -60,6 +53,9 @@ def best_mix(
     the whole. Slack is sought up to a worth of `window`, at least the threshold.
     Source: Horowitz and Sahni (1974), J. ACM 21(2), 277-292; reduced costs as in Pisinger
     (1995), European J. Operational Research 83(2), 394-410.
+
+    Raises:
+        TimeUpError: The deadline passed before.
     """
     binding = relaxation.price > 0
     binding[np.argmax(relaxation.price)] = True
@@ -67,7 +63,7 @@ def best_mix(
         core = _Core.of(
             relaxation, threshold=threshold + _ROUNDING, most_classes=most_classes, binding=kept
         )
-        mix = _best_of(core, relaxation, window=window, room=room)
+        mix = _best_of(core, relaxation, window=window, room=room, deadline=deadline)
         # The best without the free budgets is the best with them, if it keeps them.
         if kept.all() or mix.choice is None or _keeps(relaxation, mix.choice):
             break
@@ -81,15 +77,24 @@ def _keeps(relaxation: Relaxation, choice: Int[ndarray, " D"]) -> bool:
     return bool((more.sum(axis=1) <= relaxation.slack).all())
 
 
-def _best_of(core: "_Core", relaxation: Relaxation, *, window: float, room: int) -> Mix:
-    first, second = (_enumerated(items, most=room) for items in core.halves)
+def _best_of(
+    core: "_Core", relaxation: Relaxation, *, window: float, room: int, deadline: float
+) -> Mix:
+    first, second = (enumerated(items, most=room, deadline=deadline) for items in core.halves)
     if first is None or second is None:
         return Mix(choice=None, is_complete=False, states=room)
     price, slack = relaxation.price[core.binding], relaxation.slack[core.binding]
     first_half, second_half = (
         Half(weight=half.weight, key=half.reduced - half.weight @ price) for half in (first, second)
     )
-    pair = best_halves(first_half, second_half, price=price, slack=slack, window=window + _ROUNDING)
+    pair = best_halves(
+        first_half,
+        second_half,
+        price=price,
+        slack=slack,
+        window=window + _ROUNDING,
+        deadline=deadline,
+    )
     choice = None if pair is None else relaxation.choice.copy()
     for half, found in enumerate((first, second)):
         if choice is not None and pair is not None:
@@ -209,148 +214,3 @@ def _least(part: _Part, directions: Float[ndarray, "M K"]) -> Float[ndarray, "C1
     least = np.minimum(np.minimum.reduceat(tilted, items.start[:-1], axis=0), 0.0)
     suffix = np.cumsum(least[::-1], axis=0)[::-1]
     return np.concatenate([suffix, np.zeros((1, len(directions)))])
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class _Enumerated:
-    """States of a half, and the `index` of those that no other of equal weight beats."""
-
-    states: States
-    index: Int[ndarray, " N"]
-
-    @property
-    def weight(self) -> Int[ndarray, "N K"]:
-        return np.asarray(self.states.weight[self.index])
-
-    @property
-    def reduced(self) -> Float[ndarray, " N"]:
-        return np.asarray(self.states.reduced[self.index])
-
-    def path(self, place: int) -> Int[ndarray, " P"]:
-        """Return the items of a state."""
-        state = int(self.index[place])
-        items = []
-        while state > 0:
-            items.append(int(self.states.item[state]))
-            state = int(self.states.parent[state])
-        return np.array(items, dtype=np.int64)
-
-
-def _enumerated(items: Items, *, most: int) -> _Enumerated | None:
-    """Return every state of a half, None beyond `most`; equal weights merged where that helps."""
-    distinct = len(np.unique(items.weight, axis=0)) / max(len(items.weight), 1)
-    if distinct <= _MANY_EQUAL:
-        return _merged(items, most=most)
-    plain = _plain(items, least=1 << 12, most=min(most, _FEW))
-    if plain is not None or most <= _FEW:
-        return plain
-    merged = _merged(items, most=most) if distinct < _SOME_EQUAL else None
-    return _plain(items, least=8 * _FEW, most=most) if merged is None else merged
-
-
-def _plain(items: Items, *, least: int, most: int) -> _Enumerated | None:
-    room = min(most, least)
-    while room <= most:
-        states = _room(room, budgets=items.weight.shape[1])
-        count = compiled(enumerate_states)(items, states)
-        if count >= 0:
-            return _Enumerated(states=states, index=np.arange(count))
-        room *= 8
-    return None
-
-
-def _merged(items: Items, *, most: int) -> _Enumerated | None:
-    # A table of more places falls out of the processor's cache, and is searched per class.
-    most = min(most, _MOST_MERGED, max(_MOST_VISITS // len(items.start), 1 << 10))
-    room = min(most, 1 << 12)
-    while room <= most:
-        states = _room(room, budgets=items.weight.shape[1])
-        table = np.full(1 << (4 * room).bit_length(), -1, dtype=np.int64)
-        with np.errstate(over="ignore"):
-            count = compiled(enumerate_merged)(items, states, table)
-        if count >= 0:
-            never = len(items.start)
-            return _Enumerated(states=states, index=np.flatnonzero(states.last[:count] == never))
-        room *= 8
-    return None
-
-
-def _room(room: int, *, budgets: int) -> States:
-    return States(
-        reduced=np.empty(room),
-        weight=np.empty((room, budgets), dtype=np.int64),
-        parent=np.empty(room, dtype=np.int32),
-        item=np.empty(room, dtype=np.int32),
-        last=np.empty(room, dtype=np.int32),
-    )
-
-
-def best_halves(
-    first: Half,
-    second: Half,
-    *,
-    price: Float[ndarray, " K"],
-    slack: Int[ndarray, " K"],
-    window: float,
-) -> tuple[int, int] | None:
-    """Return the places of the pair with the least key that fits, leaving slack up to `window`.
-
-    None where no pair fits.
-    """
-    weights, keys = [first.weight, second.weight], [first.key, second.key]
-    if len(price) == 0:
-        return int(np.argmin(keys[0])), int(np.argmin(keys[1]))
-    # A budget that no pair can break is none.
-    binding = weights[0].max(axis=0) + weights[1].max(axis=0) > slack
-    binding[np.argmax(price)] = True
-    weights = [weight[:, binding] for weight in weights]
-    price, slack = price[binding], slack[binding]
-    if len(price) == 1:
-        orders = [np.argsort(weight[:, 0], kind="stable") for weight in weights]
-        halves = [
-            Half(weight=weight[order], key=key[order])
-            for weight, key, order in zip(weights, keys, orders, strict=True)
-        ]
-        pair = compiled(best_pair_of_one)(halves[0], halves[1], int(slack[0]))
-        return None if pair[0] < 0 else (int(orders[0][pair[0]]), int(orders[1][pair[1]]))
-    reach = np.full(len(price), _ANY)
-    bound = price * _ANY > window
-    reach[bound] = np.floor(window / price[bound]).astype(np.int64) + 1
-    budgets = _narrowest_first(weights[1], reach=reach)
-    grid, order = _grid(weights[1][:, budgets], keys[1], reach=reach[budgets])
-    half = Half(weight=np.ascontiguousarray(weights[0][:, budgets]), key=keys[0])
-    pair = compiled(best_pair_of_many)(half, grid, slack[budgets], reach[budgets])
-    return None if pair[0] < 0 else (int(pair[0]), int(order[pair[1]]))
-
-
-def _narrowest_first(
-    weight: Int[ndarray, "N K"], *, reach: Int[ndarray, " K"]
-) -> Int[ndarray, " K"]:
-    """Return budgets by how small a part of the states their reach lets through."""
-    spread = (weight.max(axis=0) - weight.min(axis=0)).astype(float)
-    return np.argsort(-spread / reach, kind="stable")
-
-
-def _grid(
-    weight: Int[ndarray, "N K"], key: Float[ndarray, " N"], *, reach: Int[ndarray, " K"]
-) -> tuple[Grid, Int[ndarray, " N"]]:
-    sides = [weight[:, k] for k in (1, 2) if k < weight.shape[1]]
-    low = np.array([int(side.min()) for side in sides] + [0] * (2 - len(sides)))
-    spread = [int(side.max()) - least + 1 for side, least in zip(sides, low, strict=False)]
-    width = [max(int(reach[k + 1]), -(-spread[k] // _MOST_CELLS)) for k in range(len(sides))]
-    width += [1] * (2 - len(sides))
-    cells = [(side - low[k]) // width[k] for k, side in enumerate(sides)]
-    rows, columns = int(cells[0].max()) + 1, int(cells[1].max()) + 1 if len(cells) > 1 else 1
-    cell = cells[0] * columns + (cells[1] if len(cells) > 1 else 0)
-    order = np.lexsort((weight[:, 0], cell))
-    start = np.searchsorted(cell[order], np.arange(rows * columns + 1))
-    grid = Grid(
-        half=Half(weight=np.ascontiguousarray(weight[order]), key=key[order]),
-        start=start.astype(np.int64),
-        rows=rows,
-        columns=columns,
-        low=low.astype(np.int64),
-        width=np.array(width, dtype=np.int64),
-    )
-    return grid, order

@@ -53,31 +53,48 @@ def best_pair_of_one(first: Half, second: Half, slack: int) -> tuple[int, int]: 
     return pair_first, pair_second
 
 
-def best_pair_of_many(  # noqa: PLR0917 - machine code takes arguments by position
-    first: Half, grid: Grid, slack: Int[ndarray, " K"], reach: Int[ndarray, " K"]
-) -> tuple[int, int]:
-    """Return the best pair that fits every budget and leaves at most `reach` of each.
+class Pair(NamedTuple):
+    """The best pair so far: its key, and (next state of the first half, its two places)."""
 
-    (-1, -1) where there is none.
+    key: Float[ndarray, " 1"]
+    place: Int[ndarray, " 3"]
+
+
+def best_pair_of_many(  # noqa: PLR0917 - machine code takes arguments by position
+    first: Half,
+    grid: Grid,
+    slack: Int[ndarray, " K"],
+    reach: Int[ndarray, " K"],
+    pair: Pair,
+    most: int,
+) -> bool:
+    """Seek the best pair that fits every budget and leaves at most `reach` of each.
+
+    `pair` starts at (infinity) and (0, -1, -1), where both stay if there is none. Returns
+    whether all was looked at; if not, after about `most` steps, more calls are needed.
     """
-    best, pair_first, pair_second = np.inf, -1, -1
     room = np.empty(len(slack), dtype=np.int64)
-    for index in range(len(first.key)):
+    steps = 0
+    index = pair.place[0]
+    while index < len(first.key) and steps < most:
         for k in range(len(slack)):
             room[k] = slack[k] - first.weight[index, k]
-        wanted = best - first.key[index]
-        found = _best_partner(grid, room, reach, wanted)
+        wanted = pair.key[0] - first.key[index]
+        found, seen = _best_partner(grid, room, reach, wanted)
         if found >= 0:
-            best = first.key[index] + grid.half.key[found]
-            pair_first, pair_second = index, found
-    return pair_first, pair_second
+            pair.key[0] = first.key[index] + grid.half.key[found]
+            pair.place[1], pair.place[2] = index, found
+        steps += 1 + seen
+        index += 1
+    pair.place[0] = index
+    return bool(index == len(first.key))
 
 
 def _best_partner(  # noqa: PLR0917 - machine code takes arguments by position
     grid: Grid, room: Int[ndarray, " K"], reach: Int[ndarray, " K"], wanted: float
-) -> int:
-    """Return the partner with the least key below `wanted`, or -1."""
-    found = -1
+) -> tuple[int, int]:
+    """Return the partner with the least key below `wanted`, or -1, and how many were seen."""
+    found, seen = -1, 0
     row_low = max((room[1] - reach[1] - grid.low[0]) // grid.width[0], 0)
     row_high = min((room[1] - grid.low[0]) // grid.width[0], grid.rows - 1)
     for row in range(row_low, row_high + 1):
@@ -92,7 +109,8 @@ def _best_partner(  # noqa: PLR0917 - machine code takes arguments by position
                 if grid.half.key[place] < wanted and _fits(grid, place, room):
                     wanted, found = grid.half.key[place], place
                 place += 1
-    return found
+                seen += 1
+    return found, seen
 
 
 def _first_at_least(grid: Grid, cell: int, weight: int) -> int:  # noqa: PLR0917 - machine code takes arguments by position

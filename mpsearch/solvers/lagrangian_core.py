@@ -1,6 +1,7 @@
 """The exact solver of our own: best prices, reduced-cost fixing, the core enumerated."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
@@ -10,6 +11,7 @@ from numpy import ndarray
 
 from mpsearch.core.problem import Problem
 from mpsearch.solvers.abstract import AbstractSolver, Feature
+from mpsearch.solvers.clock import TimeUpError, check
 from mpsearch.solvers.core import ROOM, best_mix
 from mpsearch.solvers.lattice_bound import LatticeBound, lattice_bound
 from mpsearch.solvers.proposal import Proposal
@@ -29,6 +31,8 @@ _TURNS, _SKIPPED = 16, 11
 # Beyond so many classes raising the threshold step by step is hopeless: sample first.
 _MOST_CLASSES = 512
 _LITTLE, _MEDIUM = min(ROOM, 1 << 15), min(ROOM, 1 << 18)
+# A look at all losses and costs takes about this long per cost.
+_SECONDS_OF_LATTICE = 1e-7
 # Below this a bound that spans one is met to rounding.
 _ROUNDING = 1e-13
 
@@ -83,39 +87,45 @@ class CoreResult:
 
 
 def search_core(relaxation: Relaxation, *, gap: float, deadline: float) -> CoreResult:
-    """Return the best choice near the bound of a relaxation, and how far that is proven.
-
-    Little room first; where it runs out, samples of the core give a good answer, which
-    narrows what the full room has to hold.
-    """
+    """Return the best choice near the bound of a relaxation, and how far that is proven."""
     best = _Best(relaxation, gap=gap)
     if relaxation.is_refuted:
         return best.result(was_stopped=False)
     best.offer(relaxation.feasible)
-    threshold = _deepen(
-        best, threshold=_first_threshold(relaxation), room=_LITTLE, deadline=deadline
-    )
-    best.look_for_lattice()
-    if not best.is_proven:
-        _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
+    with suppress(TimeUpError):
+        _search(best, deadline=deadline)
+    return best.result(was_stopped=not best.is_proven)
+
+
+def _search(best: "_Best", *, deadline: float) -> None:
+    """Close the gap between the best choice and what is proven.
+
+    Little room first; where it runs out, samples of the core give a good answer, which
+    narrows what the full room has to hold.
+    """
+    threshold = _first_threshold(best.relaxation)
+    threshold = _deepen(best, threshold=threshold, room=_LITTLE, deadline=deadline)
+    best.look_for_lattice(deadline=deadline)
+    _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
     threshold = _deepen(best, threshold=threshold, room=ROOM, deadline=deadline)
     for turn in range(_TURNS):
         _sample(best, threshold=threshold, room=_MEDIUM, deadline=deadline, turn=turn)
-    return best.result(was_stopped=not best.is_proven)
 
 
 def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> float:
     """Raise the threshold until the best answer is proven, the room or the time runs out."""
     relaxation = best.relaxation
     taken = 0.0
-    # The next threshold takes longer than the last; one that would overrun is not begun.
-    while not best.is_proven and time.monotonic() + _SLOWER * taken < deadline:
+    while not best.is_proven:
+        # The next threshold takes longer than the last; one that would overrun is not begun.
+        if time.monotonic() + _SLOWER * taken > deadline:
+            return threshold
         start = time.monotonic()
         threshold = min(threshold, best.excess, best.greatest)
         if room == _LITTLE and np.count_nonzero(relaxation.nearest <= threshold) > _MOST_CLASSES:
             return threshold
         window = min(best.excess, 2 * threshold)
-        mix = best_mix(relaxation, threshold=threshold, window=window, room=room)
+        mix = best_mix(relaxation, threshold=threshold, window=window, room=room, deadline=deadline)
         best.offer(mix.choice)
         if not mix.is_complete:
             return threshold
@@ -130,13 +140,14 @@ def _sample(best: "_Best", *, threshold: float, room: int, deadline: float, turn
 
     Each turn starts from another base.
     """
-    if best.is_proven or time.monotonic() > deadline:
+    if best.is_proven:
         return
+    check(deadline)
     classes = _SAMPLED_CLASSES
     relaxation = _with_little_slack(best.relaxation, skipped=turn * _SKIPPED)
     # An excess of this size is a proof by itself.
     threshold = max(threshold, best.enough / 2, _LEAST_SAMPLED * abs(relaxation.bound))
-    while classes > 1 and time.monotonic() < deadline and not best.is_proven:
+    while classes > 1 and not best.is_proven:
         threshold = min(threshold, best.excess, best.greatest)
         mix = best_mix(
             relaxation,
@@ -144,6 +155,7 @@ def _sample(best: "_Best", *, threshold: float, room: int, deadline: float, turn
             window=min(best.excess, 2 * threshold),
             most_classes=classes,
             room=room,
+            deadline=deadline,
         )
         best.offer(mix.choice)
         if mix.states >= room:
@@ -196,9 +208,10 @@ class _Best:
         self._gap = gap
         self._lattice: LatticeBound | None = None
 
-    def look_for_lattice(self) -> None:
+    def look_for_lattice(self, *, deadline: float) -> None:
         """Raise what is proven to the least excess that sums of losses and costs can have."""
         if not self.is_proven:
+            check(deadline, ahead=_SECONDS_OF_LATTICE * self.relaxation.cost.size)
             self._lattice = lattice_bound(self.relaxation)
             self.raise_proven(self.proven)
 

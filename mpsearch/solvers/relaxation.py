@@ -94,7 +94,7 @@ def _maximised(
     work: "_Work", *, start: Float[ndarray, " K"] | None, tolerance: float, deadline: float
 ) -> Float[ndarray, " K"]:
     if len(work.room) == 1:
-        return _secant(work, start=start)
+        return _secant(work, start=start, deadline=deadline)
     return maximise(
         work.evaluate,
         size=len(work.room),
@@ -175,37 +175,48 @@ class _Work:
             self.slack(self.relax(price * factor)[0])
 
 
-def _secant(work: _Work, *, start: Float[ndarray, " K"] | None) -> Float[ndarray, " K"]:
+def _secant(
+    work: _Work, *, start: Float[ndarray, " K"] | None, deadline: float
+) -> Float[ndarray, " K"]:
     """Return the best price of one budget: where the lines of two choices meet.
 
     A choice that overspends and one that does not are kept; the price at which both have the
     same priced loss shows the choice between them, or that there is none.
     """
-    low = np.zeros(1)
-    low_value, low_slope = work.evaluate(low)
-    if low_slope[0] <= 0:
-        return low
-    high = np.ones(1) if start is None else np.maximum(start, 1e-12)
-    high_value, high_slope = work.evaluate(high)
-    while high_slope[0] > 0:
-        low, low_value, low_slope = high, high_value, high_slope
-        if high_value > work.greatest + 1.0:
-            return high
-        high = high * 4
-        high_value, high_slope = work.evaluate(high)
-    best, best_value = (high, high_value) if high_value > low_value else (low, low_value)
+    low = _Line.at(np.zeros(1), work=work)
+    if low.slope <= 0:
+        return low.price
+    high = _Line.at(np.ones(1) if start is None else np.maximum(start, 1e-12), work=work)
+    while high.slope > 0:
+        if high.value > work.greatest + 1.0 or time.monotonic() > deadline:
+            return high.price
+        low, high = high, _Line.at(high.price * 4, work=work)
+    best = max(low, high, key=lambda line: line.value)
     for _ in range(_SECANT_STEPS):
-        fall = float(low_slope[0] - high_slope[0])
-        gain = high_value - high_slope[0] * high - (low_value - low_slope[0] * low)
-        point = np.clip(gain / fall, low, high)
-        promise = low_value + float(low_slope[0] * (point - low)[0])
-        value, slope = work.evaluate(point)
-        if value > best_value:
-            best, best_value = point, value
-        if value >= promise - 1e-15 * abs(promise) or not low[0] < point[0] < high[0]:
+        if time.monotonic() > deadline:
             break
-        if slope[0] > 0:
-            low, low_value, low_slope = point, value, slope
-        else:
-            high, high_value, high_slope = point, value, slope
-    return best
+        gain = high.value - high.slope * high.price - (low.value - low.slope * low.price)
+        point = np.clip(gain / (low.slope - high.slope), low.price, high.price)
+        promise = low.value + low.slope * float((point - low.price)[0])
+        found = _Line.at(point, work=work)
+        best = max(best, found, key=lambda line: line.value)
+        is_inside = low.price[0] < point[0] < high.price[0]
+        if found.value >= promise - 1e-15 * abs(promise) or not is_inside:
+            break
+        low, high = (found, high) if found.slope > 0 else (low, found)
+    return best.price
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """The bound at a price of one budget, and how it changes there."""
+
+    price: Float[ndarray, " 1"]
+    value: float
+    slope: float
+
+    @staticmethod
+    def at(price: Float[ndarray, " 1"], *, work: _Work) -> "_Line":
+        value, slope = work.evaluate(price)
+        return _Line(price=price, value=value, slope=float(slope[0]))

@@ -42,47 +42,84 @@ class States(NamedTuple):
     last: Int[ndarray, " N"]
 
 
-def enumerate_states(items: Items, states: States) -> int:
-    """Fill in every state up to the threshold; return the count, -1 where the room is short."""
-    _set_empty(states, -1)
-    classes, capacity = len(items.start) - 1, len(states.reduced)
-    count, place = 1, 0
-    while place < count:
-        for group in range(states.last[place] + 1, classes):
-            if states.reduced[place] + items.reduced[items.start[group]] > items.threshold:
-                break
-            for item in range(items.start[group], items.start[group + 1]):
-                if states.reduced[place] + items.reduced[item] > items.threshold:
-                    break
-                if _is_hopeless(items, states, place, item, group):
-                    continue
-                if count == capacity:
-                    return -1
-                _append(items, states, place, item, count)
-                states.last[count] = group
-                count += 1
+def enumerate_states(  # noqa: PLR0917 - machine code takes arguments by position
+    items: Items, states: States, cursor: Int[ndarray, " 2"], most: int
+) -> int:
+    """Fill in states up to the threshold for about `most` steps from `cursor` on.
+
+    `cursor` (next parent, count of states) starts at zero. Returns 1 where all are
+    there, 0 where more calls are needed, -1 where the room is short.
+    """
+    place, count = cursor[0], cursor[1]
+    if count == 0:
+        _set_empty(states, -1)
+        count = 1
+    steps = 0
+    while place < count and steps < most:
+        count, tried = _append_children(items, states, place, count)
+        if count < 0:
+            return -1
+        steps += 1 + tried
         place += 1
-    return count
+    cursor[0], cursor[1] = place, count
+    return 1 if place == count else 0
 
 
-def enumerate_merged(items: Items, states: States, table: Int[ndarray, " T"]) -> int:  # noqa: PLR0917 - machine code takes arguments by position
-    """Fill in the cheapest state of each weight; return the count, -1 where the room is short.
+def _append_children(items: Items, states: States, place: int, count: int) -> tuple[int, int]:  # noqa: PLR0917 - machine code takes arguments by position
+    """Append the children of a state; return the count of states and how many were tried.
+
+    The count is -1 where the room is short.
+    """
+    tried = 0
+    for group in range(states.last[place] + 1, len(items.start) - 1):
+        if states.reduced[place] + items.reduced[items.start[group]] > items.threshold:
+            break
+        for item in range(items.start[group], items.start[group + 1]):
+            tried += 1
+            if states.reduced[place] + items.reduced[item] > items.threshold:
+                break
+            if _is_hopeless(items, states, place, item, group):
+                continue
+            if count == len(states.reduced):
+                return -1, tried
+            _append(items, states, place, item, count)
+            states.last[count] = group
+            count += 1
+    return count, tried
+
+
+def enumerate_merged(  # noqa: PLR0917 - machine code takes arguments by position
+    items: Items,
+    states: States,
+    table: Int[ndarray, " T"],
+    cursor: Int[ndarray, " 2"],
+    most: int,
+) -> int:
+    """Fill in the cheapest state of each weight, for about `most` steps from `cursor` on.
 
     `table` is an empty (-1) hash table of 2**m places, larger than the room for states. A
-    state in force at the end has a `last` beyond every class.
+    state in force at the end has a `last` beyond every class. `cursor` (next class, count of
+    states) starts at zero; returns as `enumerate_states` does.
     """
     classes = len(items.start) - 1
     never = len(items.start)
-    _set_empty(states, never)
-    table[_slot(states, table, 0)] = 0
-    count = 1
-    for group in range(classes):
-        for place in range(count):
+    group, count = cursor[0], cursor[1]
+    if count == 0:
+        _set_empty(states, never)
+        table[_slot(states, table, 0)] = 0
+        count = 1
+    steps = 0
+    while group < classes and steps < most:
+        end = count
+        for place in range(end):
             if states.last[place] >= group:
                 count = _extend(items, states, table, place, group, count)
             if count < 0:
                 return -1
-    return count
+        steps += end
+        group += 1
+    cursor[0], cursor[1] = group, count
+    return 1 if group == classes else 0
 
 
 def _extend(  # noqa: PLR0917 - machine code takes arguments by position

@@ -61,7 +61,7 @@ def test_several_budgets_equal_highs(budgets: int, seed: int) -> None:
 def test_a_complete_mix_leaves_nothing_cheaper_out(threshold: float) -> None:
     problem = layered(8, budgets=2, seed=11)
     relaxation = relaxed(problem)
-    mix = best_mix(relaxation, threshold=threshold, window=threshold)
+    mix = best_mix(relaxation, threshold=threshold, window=threshold, deadline=float("inf"))
     assert mix.is_complete
     optimum = solve(problem, "exhaustive")
     assert optimum.choice is not None
