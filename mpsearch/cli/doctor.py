@@ -44,7 +44,11 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
             if find_spec(module) is None
         ]
         versions = installed_versions([*_PLANNING, *(name for _, name, _, _ in _PACKAGES)])
-        runtimes = {"openvino": find_spec("openvino") is not None, "simulation": True}
+        runtimes = {
+            "openvino": find_spec("openvino") is not None,
+            "onnxruntime": find_spec("onnxruntime") is not None,
+            "simulation": True,
+        }
         held = {kind: count for kind, (_, count) in store.sizes().items()}
         run.answer(
             {

@@ -51,6 +51,37 @@ Budgets: TypeAlias = Annotated[
         help="Such as weight_bytes=18%, latency='115% of fastest', latency=4ms. Repeatable.",
     ),
 ]
+OptionalBudgets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="NAME=LIMIT",
+        help="Such as weight_bytes=18%, latency='115% of fastest', latency=4ms. Repeatable; "
+        "optional with --max-drop.",
+    ),
+]
+MaxDrop: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop",
+        metavar="POINTS",
+        help="Lose at most so many points (hundredths) of a measure, with 95 % confidence on "
+        "validation data, and spend least of --minimise: 0.5 is half a percent of accuracy.",
+    ),
+]
+DropOf: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--drop-of",
+        metavar="MEASURE",
+        help="The measure of --max-drop, such as accuracy or agreement. "
+        "[default: the first labelled one, else the first label-free one]",
+    ),
+]
+Minimise: TypeAlias = Annotated[
+    str,
+    typer.Option("--minimise", metavar="NAME", help="With --max-drop: latency, weight_bytes, ..."),
+]
 Formats: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--format", help="A format to choose from. Repeatable. [default: all that run]"),
@@ -59,7 +90,9 @@ Fixed: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--fix", metavar="LAYER=FORMAT", help="Pin a layer or pattern. Repeatable."),
 ]
-Runtime: TypeAlias = Annotated[str, typer.Option("--runtime", help="openvino or simulation.")]
+Runtime: TypeAlias = Annotated[
+    str, typer.Option("--runtime", help="openvino, onnxruntime or simulation.")
+]
 WorkloadText: TypeAlias = Annotated[
     str | None,
     typer.Option(

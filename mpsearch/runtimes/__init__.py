@@ -7,11 +7,8 @@ from mpsearch.runtimes.comparison import (
     compare_numbers,
 )
 from mpsearch.runtimes.loading import Runnable, load
-from mpsearch.runtimes.openvino import OpenVino
+from mpsearch.runtimes.registry import RUNTIMES
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime, Kernel, NodeTime
-from mpsearch.runtimes.simulation import Simulation
-
-RUNTIMES: dict[str, AbstractRuntime] = {"openvino": OpenVino(), "simulation": Simulation()}
 
 __all__ = [
     "RUNTIMES",

@@ -19,11 +19,13 @@ from mpsearch.core.plan import Plan
 from mpsearch.errors import DataError, PlanError, UnsupportedFeatureError
 from mpsearch.export.graph_edit import metadata
 from mpsearch.export.qdq_onnx import PLAN_KEY
-from mpsearch.runtimes.openvino import OpenVino
+from mpsearch.runtimes.registry import RUNTIMES
 from mpsearch.runtimes.runtime import AbstractExecutable
+from mpsearch.runtimes.simulation import Simulation
 
 _LOG = logging.getLogger("mpsearch.runtimes")
 _ANY_SHAPE: Final = "any"
+_THAT_RUN: Final = tuple(name for name in RUNTIMES if name != Simulation.name)
 
 
 @final
@@ -82,7 +84,7 @@ class Runnable:
             workload = None
         key = _ANY_SHAPE if workload is None else workload.name
         if key not in self._built:
-            runtime = OpenVino()
+            runtime = RUNTIMES[self.plan.runtime]
             self._built[key] = runtime.build(
                 self.model,
                 settings=self.plan.settings or runtime.settings(self.plan.base),
@@ -104,7 +106,8 @@ def load(path: str | Path, threads: int | None = None) -> Runnable:
 
     Raises:
         PlanError: It is no ONNX file, or carries no plan, or one of a newer schema.
-        MissingPackageError: openvino is not installed.
+        MissingPackageError: The plan's runtime is not installed.
+        UnsupportedFeatureError: The plan's runtime builds nothing, or is not known here.
         DeploymentError: The runtime does not compile it.
     """
     model = _read(Path(path))
@@ -115,10 +118,10 @@ def load(path: str | Path, threads: int | None = None) -> Runnable:
             f"{PLAN_KEY!r}. Write one with `mpsearch search` or `mpsearch export`."
         )
     plan = plan_from_dict(json.loads(facts[PLAN_KEY]), origin=str(path))
-    if plan.runtime != OpenVino.name:
+    if plan.runtime not in _THAT_RUN:
         raise UnsupportedFeatureError(
-            f"The plan in {str(path)!r} is for runtime {plan.runtime!r}. Expected "
-            f"{OpenVino.name!r}, which is what runs such files. Search again for it."
+            f"The plan in {str(path)!r} is for runtime {plan.runtime!r}. Expected one of "
+            f"{', '.join(_THAT_RUN)}, which run such files. Search again for one of them."
         )
     runnable = Runnable(plan=plan, model=model, threads=1 if threads is None else threads)
     _warn_of_other_device(plan, threads=runnable.threads)
@@ -138,7 +141,7 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _warn_of_other_device(plan: Plan, *, threads: int) -> None:
-    here = OpenVino().device(threads).name
+    here = RUNTIMES[plan.runtime].device(threads).name
     if plan.provenance.device and plan.provenance.device != here:
         _LOG.warning(
             "The plan was made on %r, and this is %r: its predicted latency does not hold here.",

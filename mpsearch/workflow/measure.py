@@ -42,6 +42,11 @@ _DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
         Op.CONV: ("w8a8", "w8", "w4g128"),
         Op.EMBEDDING: ("w8", "w4"),
     },
+    "onnxruntime": {
+        Op.LINEAR: ("w8a8", "w8", "w4g128"),
+        Op.CONV: ("w8a8",),
+        Op.EMBEDDING: ("w8", "w4"),
+    },
     "simulation": dict.fromkeys(Op, _BITS),
 }
 _METRIC: Final = "output_error"

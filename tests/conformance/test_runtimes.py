@@ -16,8 +16,15 @@ class TestOpenVino(RuntimeLaws):
         return RUNTIMES["openvino"]
 
 
+class TestOnnxRuntime(RuntimeLaws):
+    """ONNX Runtime on this CPU."""
+
+    def runtime(self) -> AbstractRuntime:
+        return RUNTIMES["onnxruntime"]
+
+
 def test_every_runtime_is_tested() -> None:
-    assert set(RUNTIMES) == {"openvino", "simulation"}
+    assert set(RUNTIMES) == {"openvino", "onnxruntime", "simulation"}
 
 
 def test_simulation_takes_every_integer_weight_anywhere() -> None:
