@@ -14,12 +14,13 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from mpsearch.errors import ModelError
+from mpsearch.tracing.onnx_base import COMPUTING, LAYER_KEY, own_file
 from mpsearch.tracing.traced_model import TracedModel
 
-LAYER_KEY: Final = "mpsearch.layer"
+__all__ = ["LAYER_KEY", "OPSET", "base_onnx"]
+
 OPSET: Final = 21  # the first with 4-bit integers and blocked dequantisation
 _NODE_KEY: Final = "pkg.torch.onnx.fx_node"
-_COMPUTING: Final = frozenset({"MatMul", "Gemm", "Conv", "Gather"})
 # The exporter's own decomposition turns conv2d into convolution and linear into addmm.
 _TARGET: Final = re.compile(
     r"target=torch\.ops\.aten\.(linear|addmm|mm|matmul|conv1d|conv2d|convolution|embedding)\."
@@ -30,6 +31,8 @@ _REFERENCE: Final = re.compile(r"%(\w+)")
 def base_onnx(traced: TracedModel) -> onnx.ModelProto:
     """Export the model to ONNX, opset 21, and mark each layer's node.
 
+    A model that was read from an ONNX file keeps the nodes of that file.
+
     A layer's MatMul, Gemm, Conv or Gather carries `mpsearch.layer` = its name in
     `metadata_props` (several nodes where the layer runs several times). Weights are
     initialisers. Inputs and outputs are called as in `traced`.
@@ -37,6 +40,8 @@ def base_onnx(traced: TracedModel) -> onnx.ModelProto:
     Raises:
         ModelError: The exporter fails, or a layer has no node of its own in the file.
     """
+    if traced.origin is not None and traced.origin.is_current:
+        return own_file(traced, traced.origin)
     if traced.program is None:
         raise ModelError(
             "The model was not traced from a torch module. Expected a module's program to export. "
@@ -120,7 +125,7 @@ def _keep_marks_of_layers_(model: onnx.ModelProto) -> set[str]:
     kept: set[str] = set()
     for node in model.graph.node:
         for place, each in reversed(list(enumerate(node.metadata_props))):
-            if each.key == LAYER_KEY and node.op_type in _COMPUTING:
+            if each.key == LAYER_KEY and node.op_type in COMPUTING:
                 kept.add(each.value)
             elif each.key == LAYER_KEY:
                 del node.metadata_props[place]
@@ -149,7 +154,7 @@ def _uses_by_placeholder(
 
 
 def _weight_of(node: Any, known: Mapping[str, object]) -> str | None:  # noqa: ANN401 - as above
-    if node.op_type not in _COMPUTING:
+    if node.op_type not in COMPUTING:
         return None
     text = node.metadata_props.get(_NODE_KEY, "")
     if not _TARGET.search(text):

@@ -1,8 +1,8 @@
 """The layers of a graph: which nodes run them, and how tensors flow between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +14,9 @@ from mpsearch.tracing.traced_model import tensor_at
 
 _MATRIX: Final = 2  # dimensions
 _SUFFIX: Final = ".weight"
+
+# Names a layer: by the first node that runs it, and the path of its weight.
+NameOf: TypeAlias = Callable[[fx.Node, str], str]
 
 
 @final
@@ -28,11 +31,12 @@ class FoundLayer:
 
 
 def find_layers(
-    module: fx.GraphModule, *, aliases: Mapping[str, Sequence[str]], root: str
+    module: fx.GraphModule, *, aliases: Mapping[str, Sequence[str]], name_of: NameOf
 ) -> list[FoundLayer]:
     """Return the layers in order of execution.
 
-    `aliases` maps each path of a weight to all paths of the same tensor in the model.
+    `aliases` maps each path of a weight to all paths of the same tensor in the model;
+    `name_of` names a layer by the first node that runs it and the path of its weight.
     Modules that share a weight are layers of their own; so are an embedding and a linear
     use of one tensor. Further uses by the same module are calls of one layer.
 
@@ -49,7 +53,7 @@ def find_layers(
         owner = _owning_path(node, aliases.get(path, (path,)))
         key = (owner, operator.op, operator.is_transposed)
         if key not in found:
-            name = _free_name(owner, operator, root=root, taken=names)
+            name = _free_name(name_of(node, owner), operator, taken=names)
             names.add(name)
             _check_weight(name, tensor_at(module, path))
             found[key] = FoundLayer(name=name, operator=operator, weight=path)
@@ -60,6 +64,11 @@ def find_layers(
             "Embedding whose weight is a parameter. Pass the module that holds the layers."
         )
     return list(found.values())
+
+
+def name_by_path(root: str) -> NameOf:
+    """Return the naming by the path of the weight, less a prefix and `.weight`."""
+    return lambda _, path: path.removeprefix(root).removesuffix(_SUFFIX)
 
 
 def tied_weights(layers: Sequence[FoundLayer]) -> tuple[tuple[int, ...], ...]:
@@ -131,8 +140,7 @@ def _owning_path(node: fx.Node, aliases: Sequence[str]) -> str:
     return aliases[0]
 
 
-def _free_name(path: str, operator: LayerOperator, *, root: str, taken: set[str]) -> str:
-    name = path.removeprefix(root).removesuffix(_SUFFIX)
+def _free_name(name: str, operator: LayerOperator, *, taken: set[str]) -> str:
     if name not in taken:
         return name
     # The second way to use one tensor: as the head of its own embedding, or transposed.

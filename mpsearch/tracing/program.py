@@ -4,7 +4,7 @@ import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 import torch
@@ -21,11 +21,16 @@ _MATRIX: Final = 2  # dimensions
 @final
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """How a model is called: positional and named arguments, and its inputs by name."""
+    """How a model is called: positional and named arguments, and its inputs by name.
+
+    `free` holds, for each input, the dimensions that may vary; None leaves the choice to
+    `export_program`.
+    """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     names: tuple[str, ...]
+    free: tuple[frozenset[int], ...] | None = None
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -44,7 +49,7 @@ class Call:
 
         args = tuple(filled(value) for value in self.args)
         kwargs = {key: filled(value) for key, value in self.kwargs.items()}
-        return Call(args=args, kwargs=kwargs, names=self.names)
+        return replace(self, args=args, kwargs=kwargs)
 
 
 def call_of(model: nn.Module, example: Mapping[str, Tensor] | Sequence[Tensor]) -> Call:
@@ -102,11 +107,13 @@ def export_program(model: nn.Module, call: Call) -> ExportedProgram:
 def _export(model: nn.Module, call: Call) -> ExportedProgram:
     # A size of 1 is taken as constant, so a batch of one is traced as a batch of two.
     attempts = [call]
-    if all(len(tensor) == 1 for tensor in call.tensors):
+    free = call.free or tuple(_free_sizes(each) for each in call.tensors)
+    if all(len(each) == 1 and 0 in sizes for each, sizes in zip(call.tensors, free, strict=True)):
         attempts.insert(0, call.with_tensors([torch.cat([each, each]) for each in call.tensors]))
     failure: Exception | None = None
     for attempt in attempts:
-        shapes = attempt.with_tensors([_dynamic(each) for each in attempt.tensors])
+        # AUTO keeps a size dynamic unless the model fixes it.
+        shapes = attempt.with_tensors([dict.fromkeys(sizes, Dim.AUTO) for sizes in free])
         try:
             return torch.export.export(
                 model,
@@ -117,6 +124,8 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
         except Exception as error:  # noqa: BLE001 - user code runs here: it may raise anything
             failure = failure or error
             _LOG.info("torch.export failed: %s", error)
+    if isinstance(failure, ModelError):
+        raise failure
     reason = next((line for line in str(failure).splitlines() if line.strip()), "no reason given")
     raise ModelError(
         f"torch.export cannot turn {type(model).__name__} into a graph: "
@@ -126,10 +135,10 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
     ) from failure
 
 
-def _dynamic(value: Tensor) -> dict[int, Any]:
-    """AUTO keeps a size dynamic unless the model fixes it."""
+def _free_sizes(value: Tensor) -> frozenset[int]:
+    """Return the dimensions of batch and, in whole numbers, of length."""
     length = not value.is_floating_point() and value.ndim > 1
-    return {0: Dim.AUTO, 1: Dim.AUTO} if length else {0: Dim.AUTO}
+    return frozenset({0, 1}) if length else frozenset({0})
 
 
 @contextmanager

@@ -13,14 +13,16 @@ from mpsearch.core.graph import Layer, LayerGraph, Op
 from mpsearch.errors import DataError
 from mpsearch.tracing.layers import (
     FoundLayer,
+    NameOf,
     find_edges,
     find_layers,
     input_source,
+    name_by_path,
     tensor_aliases,
     tied_weights,
 )
 from mpsearch.tracing.operators import argument
-from mpsearch.tracing.program import call_of, export_program
+from mpsearch.tracing.program import Call, call_of, export_program
 from mpsearch.tracing.traced_model import TracedModel, tensor_at
 
 
@@ -48,12 +50,16 @@ def trace_model(
         >>> [(layer.name, layer.macs) for layer in traced.graph.layers]
         [('0', 24)]
     """
-    call = call_of(model, example)
+    return trace_call(model, call_of(model, example), name_of=name_by_path(root))
+
+
+def trace_call(model: nn.Module, call: Call, *, name_of: NameOf) -> TracedModel:
+    """Do the work of `trace_model` for how a model is called and how its layers are named."""
     program = export_program(model, call)
     module = program.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):  # torch says so; its annotation does not
         raise TypeError(type(module))
-    layers = find_layers(module, aliases=tensor_aliases(model), root=root)
+    layers = find_layers(module, aliases=tensor_aliases(model), name_of=name_of)
     tensors = dict(zip(call.names, call.tensors, strict=True))
     graph = _layer_graph(module, layers, inputs=call.tensors)
     return TracedModel(

@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 
 from mpsearch.core.graph import LayerGraph
 from mpsearch.errors import DataError
+from mpsearch.tracing.onnx_import.model import OnnxModel
 
 
 @final
@@ -21,8 +22,8 @@ class TracedModel:
     the model that was traced. `nodes` maps a layer to the call nodes that run it (several
     if its weight is used several times), `weights` to the path of its weight in `module`.
     `input_names` are in the order of the graph's placeholders, `output_names` in that of
-    its flat outputs. `program` is what the base ONNX file is made from; None where the
-    graph comes from such a file.
+    its flat outputs. `program` is what the base ONNX file is made from, unless the graph
+    comes from such a file itself: then that is `origin`.
     """
 
     module: fx.GraphModule
@@ -33,6 +34,7 @@ class TracedModel:
     output_names: tuple[str, ...]
     example: Mapping[str, Tensor]
     program: ExportedProgram | None = None
+    origin: OnnxModel | None = None
 
     def weight(self, layer: str) -> Float[Tensor, "..."]:
         """Return a layer's weight; the tensor itself, not a copy."""
