@@ -16,10 +16,20 @@ from mpsearch.core.progress import Progress, tracked
 from mpsearch.errors import DataError
 from mpsearch.execution import run
 from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, guess_task, read_data
-from mpsearch.tracing import LoadedModel, TracedModel, base_onnx, load_folder, trace_model
+from mpsearch.tracing import (
+    LoadedModel,
+    OnnxModel,
+    TracedModel,
+    base_onnx,
+    load_folder,
+    load_onnx,
+    trace_model,
+    trace_onnx,
+)
 from mpsearch.workflow.workloads import WorkloadRequest, workload_of
 
-ModelSource: TypeAlias = nn.Module | TracedModel | LoadedModel | Path | str
+ModelSource: TypeAlias = nn.Module | TracedModel | LoadedModel | OnnxModel | Path | str
+_Loaded: TypeAlias = nn.Module | TracedModel | LoadedModel | OnnxModel
 # Whatever `tasks.read_data` reads: files, arrays, texts, iterables of batches.
 DataSource: TypeAlias = Path | str | Dataset | Mapping[str, Any] | Iterable[Any]
 
@@ -29,6 +39,7 @@ TaskSource: TypeAlias = str | AbstractTask | Callable[[Any, Batch], Tensor]
 # Without validation data this share of the samples, the last ones, serves as such.
 VALIDATION_SHARE = 0.3
 _BATCH_SIZE = 32
+ONNX_SUFFIX = ".onnx"
 _PHASE = "read and trace"
 
 
@@ -95,10 +106,10 @@ def prepare(
 
 
 def traced_source(model: ModelSource, *, example: DataSource | None = None) -> TracedModel:
-    """Return the traced model; a plain module is traced with the first batch of `example`.
+    """Return the traced model; a module or ONNX file with the first batch of `example`.
 
     Raises:
-        DataError: It is a plain module and no example is given.
+        DataError: It needs an example and none is given.
     """
     source = _loaded(model)
     if isinstance(source, TracedModel):
@@ -114,8 +125,11 @@ def traced_source(model: ModelSource, *, example: DataSource | None = None) -> T
         return _traced(source, _Reader(source=source, folder=Path(folder)).read(example))
 
 
-def _loaded(model: ModelSource) -> nn.Module | TracedModel | LoadedModel:
-    return load_folder(Path(model)) if isinstance(model, str | Path) else model
+def _loaded(model: ModelSource) -> _Loaded:
+    if not isinstance(model, str | Path):
+        return model
+    path = Path(model)
+    return load_onnx(path) if path.suffix == ONNX_SUFFIX else load_folder(path)
 
 
 @final
@@ -123,7 +137,7 @@ def _loaded(model: ModelSource) -> nn.Module | TracedModel | LoadedModel:
 class _Reader:
     """Reads every part of the data in the same way."""
 
-    source: nn.Module | TracedModel | LoadedModel
+    source: _Loaded
     folder: Path
 
     def read(self, data: DataSource) -> Dataset:
@@ -132,15 +146,21 @@ class _Reader:
         return read_data(
             data,
             input_names=_input_names(self.source),
-            batch_size=_BATCH_SIZE,
+            batch_size=_batch_size(self.source),
             folder=self.folder / "data",
             tokenizer=getattr(self.source, "tokenizer_file", None),
         )
 
 
-def _input_names(source: nn.Module | TracedModel | LoadedModel) -> tuple[str, ...]:
+def _batch_size(source: _Loaded) -> int:
+    """Return how many samples are run at once: as many as an ONNX file fixes, if it does."""
+    fixed = source.batch_size if isinstance(source, OnnxModel) else None
+    return _BATCH_SIZE if fixed is None else fixed
+
+
+def _input_names(source: _Loaded) -> tuple[str, ...]:
     """Return the names of the model's inputs; of a plain module those without a default."""
-    if isinstance(source, TracedModel | LoadedModel):
+    if isinstance(source, TracedModel | LoadedModel | OnnxModel):
         return tuple(source.input_names)
     parameters = inspect.signature(source.forward).parameters.values()
     return tuple(
@@ -167,7 +187,7 @@ def _split(
     return fitting, checking, held_out
 
 
-def _traced(source: nn.Module | TracedModel | LoadedModel, calibration: Dataset) -> TracedModel:
+def _traced(source: _Loaded, calibration: Dataset) -> TracedModel:
     if isinstance(source, TracedModel):
         return source
     first = next(iter(calibration))
@@ -181,13 +201,15 @@ def _traced(source: nn.Module | TracedModel | LoadedModel, calibration: Dataset)
     example = {name: first[name] for name in names}
     if isinstance(source, LoadedModel):
         return trace_model(source.module, example, root=source.root)
+    if isinstance(source, OnnxModel):
+        return trace_onnx(source, example)
     return trace_model(source, example)
 
 
 def _task(
     task: TaskSource,
     *,
-    source: nn.Module | TracedModel | LoadedModel,
+    source: _Loaded,
     traced: TracedModel,
     data: Dataset,
 ) -> AbstractTask:
