@@ -64,6 +64,10 @@ class ConflictError(UsageError):
     """What the request asks for does not fit the state that the thing is in."""
 
 
+class QuotaError(UsageError):
+    """A tenant has as much as it may have, or asks more often than it may."""
+
+
 class InfeasibleBudgetError(MpsearchError):
     """No plan keeps the budgets; `smallest` holds each budget's smallest reachable value."""
 
@@ -72,6 +76,25 @@ class InfeasibleBudgetError(MpsearchError):
     def __init__(self, message: str, *, smallest: Mapping[str, float]) -> None:
         super().__init__(message)
         self.smallest = dict(smallest)
+
+
+class BoundNotHeldError(MpsearchError):
+    """No plan is certified to hold a bound on what is lost.
+
+    `drop` was measured of the safest plan on so many `samples`; it is at most `upper` with
+    95 % confidence. `needed` samples could certify the bound, None where none could.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, drop: float, upper: float, samples: int, needed: int | None
+    ) -> None:
+        super().__init__(message)
+        self.drop = drop
+        self.upper = upper
+        self.samples = samples
+        self.needed = needed
 
 
 class MeasurementError(MpsearchError):

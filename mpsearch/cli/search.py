@@ -6,14 +6,17 @@ from typing import Annotated
 import typer
 
 from mpsearch.cli.options import (
-    Budgets,
     CacheFolder,
     Calibration,
+    DropOf,
     Fixed,
     Formats,
     Json,
+    MaxDrop,
+    Minimise,
     Model,
     ModelFrom,
+    OptionalBudgets,
     Runtime,
     Seed,
     Solver,
@@ -43,7 +46,10 @@ def search(
     model: Model = None,
     model_from: ModelFrom = None,
     calibration: Calibration,
-    budgets: Budgets,
+    budgets: OptionalBudgets = None,
+    max_drop: MaxDrop = None,
+    drop_of: DropOf = None,
+    minimise: Minimise = "latency",
     output: Annotated[
         Path, typer.Option("--output", help="Folder for plan, model, report and tables.")
     ],
@@ -63,10 +69,12 @@ def search(
     """Find the best plan under budgets and prove it here.
 
     Measures, solves, builds the candidates, times them head to head, and returns the best one
-    that was measured to keep the budgets, with a report.
+    that was measured to keep the budgets, with a report. With --max-drop it is the fastest or
+    smallest plan that is certified to lose no more than that.
     """
     with session(as_json=as_json, resumes=True) as run:
-        limits, pins, workloads = read_budgets(budgets), read_fixed(fixed), read_workload(workload)
+        limits = read_budgets(budgets or []) if budgets or max_drop is None else {}
+        pins, workloads = read_fixed(fixed), read_workload(workload)
         source = read_model(model, model_from)
         from mpsearch.workflow.search import search as searched
 
@@ -74,6 +82,9 @@ def search(
             source,
             calibration,
             budgets=limits,
+            max_drop=max_drop,
+            drop_of=drop_of,
+            minimise=minimise,
             task=task,
             validation=validation,
             test=test,

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from mpsearch.cli.progress import ProgressBars
-from mpsearch.errors import InfeasibleBudgetError, MissingPackageError, MpsearchError
+from mpsearch.errors import MissingPackageError, MpsearchError
 
 # As a shell counts a process that SIGINT (2) ended: 128 + 2.
 INTERRUPTED: Final = 130
@@ -136,9 +136,8 @@ class _Lines(logging.Handler):
 def _fail(run: Session, error: MpsearchError) -> None:
     if run.as_json:
         fault = {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-        if isinstance(error, InfeasibleBudgetError):
-            fault["smallest"] = error.smallest
-        run.answer({"error": fault})
+        # What an error holds besides its words: nearest reachable values, samples needed.
+        run.answer({"error": fault | vars(error)})
     run.messages.print("[bold red]error[/]", end=": ")
     run.say(str(error))
     raise typer.Exit(error.exit_code) from None

@@ -32,8 +32,14 @@ _YARDSTICKS: Final = 2
 class HoldsContests(Protocol):
     """Whatever builds plans and measures them against each other."""
 
-    def hold(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> tuple[Entry, ...]:
-        """Return one entry per plan, in their order."""
+    def hold(
+        self,
+        plans: Sequence[Plan],
+        *,
+        is_timed: bool = True,
+        progress: Progress | None = None,
+    ) -> tuple[Entry, ...]:
+        """Return one entry per plan, in their order; without latency unless `is_timed`."""
 
 
 @final
@@ -100,7 +106,7 @@ def search_rounds(
             break
         field = _distinct([*new, *(rivals if not seen else rivals[:_YARDSTICKS])])
         entries = contest.hold(field, progress=progress)
-        seen += _judged(entries, space=space, parsed=parsed, yardsticks=yardsticks)
+        seen += judge(entries, space=space, parsed=parsed, yardsticks=yardsticks)
         if any(judged.keeps for judged in seen):
             return tuple(sorted(seen, key=_order))
         factor *= _correction(seen)
@@ -143,14 +149,15 @@ def _distinct(plans: Sequence[Plan]) -> list[Plan]:
     return list({identity(plan): plan for plan in reversed(plans)}.values())[::-1]
 
 
-def _judged(
+def judge(
     entries: Sequence[Entry],
     *,
     space: SearchSpace,
     parsed: tuple[ParsedBudget, ...],
     yardsticks: Yardsticks,
 ) -> list[Judged]:
-    profiled = _profiled(space)
+    """Return entries of one contest with its limits, and how the machine has drifted since."""
+    profiled, known = _profiled(space), reference_identities(space)
     timed = {
         identity(entry.plan): entry.latency.median_ns
         for entry in entries
@@ -168,11 +175,21 @@ def _judged(
         Judged(
             entry=entry,
             budgets=limits,
-            is_reference=identity(entry.plan) in profiled,
+            is_reference=identity(entry.plan) in known,
             drift=drift,
         )
         for entry in entries
     ]
+
+
+def reference_identities(space: SearchSpace) -> set[tuple[object, ...]]:
+    """Return what the reference plans of all tables are told by."""
+    return {
+        (plan.base, plan.placement, *plan.assignment.items())
+        for cost in space.costs
+        for plan in cost.measured
+        if plan.role == "reference"
+    }
 
 
 def _profiled(space: SearchSpace) -> dict[tuple[object, ...], float]:

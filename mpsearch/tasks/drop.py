@@ -1,6 +1,7 @@
 """How far a measure fell, with a bound that holds with 95 % confidence, sample by sample."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -10,12 +11,41 @@ from numpy import ndarray
 from scipy.optimize import brentq
 from scipy.stats import norm, t
 
-from mpsearch.errors import MeasurementError
+from mpsearch.errors import DataError, MeasurementError
 
 CONFIDENCE: Final = 0.95
 # Beyond this many samples a number needed is of no help to anyone.
 _MOST_SAMPLES: Final = 10**9
 _NUDGE: Final = 1e-12
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DropBound:
+    """Lose at most `bound` of `measure`, in its own unit.
+
+    `measure` None means the first labelled one that the data allows, else a label-free one.
+    """
+
+    bound: float
+    measure: str | None = None
+
+    def differences(
+        self, found: Mapping[str, Float[ndarray, " N"]]
+    ) -> tuple[str, Float[ndarray, " N"]]:
+        """Return the measure's name and its differences out of all that were found.
+
+        Raises:
+            DataError: The data gives no such measure.
+        """
+        name = next(iter(found), "") if self.measure is None else self.measure
+        if name not in found:
+            raise DataError(
+                f"The validation data gives no measure {self.measure or 'at all'!r}. Expected one "
+                f"of {', '.join(found) or 'none that this task has'}. Name one of them, or add "
+                "labels to the data."
+            )
+        return name, found[name]
 
 
 @final

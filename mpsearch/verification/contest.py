@@ -74,8 +74,14 @@ class Contest:
     threads: int
     seed: int = 0
 
-    def hold(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> tuple[Entry, ...]:
-        """Build all plans, time them against each other, and measure their loss.
+    def hold(
+        self,
+        plans: Sequence[Plan],
+        *,
+        is_timed: bool = True,
+        progress: Progress | None = None,
+    ) -> tuple[Entry, ...]:
+        """Build all plans, time them against each other where asked, and measure their loss.
 
         A plan that does not build, or gives other numbers than its simulation, comes back
         as `broken` with the reason; the others go on.
@@ -84,7 +90,7 @@ class Contest:
             self._deployed(plan)
             for plan in tracked(plans, _BUILD, total=len(plans), progress=progress)
         ]
-        latencies = self._latencies(deployed, progress=progress)
+        latencies = self._latencies(deployed, progress=progress) if is_timed else {}
         return tuple(
             self._judged(entry, latency=latencies.get(place))
             for place, entry in enumerate(

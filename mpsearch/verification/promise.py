@@ -8,6 +8,7 @@ from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.verification import Verification
 from mpsearch.formulation import Z_95, resource_of
 from mpsearch.runtimes import NoiseCheck
+from mpsearch.tasks.drop import DropBound, drop_of
 from mpsearch.verification.contest import Latency
 from mpsearch.verification.quality import Quality
 
@@ -94,6 +95,24 @@ def reported_rows(quality: Quality, *, device: str, part: str) -> tuple[Verifica
             note="labelled" if name in quality.labelled else "label-free",
         )
         for name, value in measures.items()
+    )
+
+
+def drop_row(
+    quality: Quality, *, bound: DropBound, device: str, part: str, is_certified: bool
+) -> Verification:
+    """State how far a measure fell; where it decided, it must hold its bound with confidence."""
+    measure, differences = bound.differences(quality.differences)
+    drop = drop_of(differences, measure=measure)
+    return Verification(
+        quantity=f"drop of {measure} on {part}",
+        unit="",
+        measured=drop.mean,
+        interval=(2 * drop.mean - drop.upper, drop.upper),
+        limit=bound.bound,
+        passed=drop.holds(bound.bound) if is_certified else True,
+        device=device,
+        note=f"at most {drop.upper:.3g} with 95 % confidence, {drop.samples:,} samples",
     )
 
 

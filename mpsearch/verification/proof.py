@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from mpsearch.core.plan import Plan
 from mpsearch.core.verification import Verification
 from mpsearch.tasks import AbstractTask, Dataset
+from mpsearch.tasks.drop import DropBound
 from mpsearch.tracing import TracedModel
 from mpsearch.verification.contest import Entry
 from mpsearch.verification.promise import (
     agreement_row,
     bytes_row,
+    drop_row,
     exact_row,
     latency_row,
     limit_of,
@@ -27,6 +29,7 @@ def prove(
     task: AbstractTask,
     device: str,
     test: Dataset | None,
+    bound: DropBound | None = None,
 ) -> tuple[Verification, ...]:
     """Return one row per quantity of a plan that was built and measured.
 
@@ -37,6 +40,7 @@ def prove(
         task: What counts as quality.
         device: Name of what it was measured on.
         test: Data that no decision was based on; it is run once, here.
+        bound: What the plan may lose, if it was chosen by that.
     """
     rows: list[Verification] = []
     deployment, latency, quality = entry.deployment, entry.latency, entry.quality
@@ -52,6 +56,9 @@ def prove(
     if deployment.agreement is not None:
         rows.append(agreement_row(deployment.agreement, device=device))
     rows.append(loss_row(plan, quality=quality, device=device, part="validation data"))
+    if bound is not None:
+        part = "validation data"
+        rows.append(drop_row(quality, bound=bound, device=device, part=part, is_certified=True))
     rows += reported_rows(quality, device=device, part="validation data")
     if test is not None:
         final = measure_quality(
@@ -60,8 +67,11 @@ def prove(
             data=test,
             reference=reference_outputs(traced, task=task, data=test),
         )
-        rows.append(loss_row(plan, quality=final, device=device, part="test data"))
-        rows += reported_rows(final, device=device, part="test data")
+        part = "test data"
+        rows.append(loss_row(plan, quality=final, device=device, part=part))
+        if bound is not None:
+            rows.append(drop_row(final, bound=bound, device=device, part=part, is_certified=False))
+        rows += reported_rows(final, device=device, part=part)
     return tuple(rows)
 
 

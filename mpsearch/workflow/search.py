@@ -14,9 +14,8 @@ from mpsearch.core.plan import Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.core.verification import Verification
-from mpsearch.formulation import parse_budgets
 from mpsearch.report import tried_plan
-from mpsearch.search import Judged, SearchSpace, search_rounds
+from mpsearch.search import Judged, SearchSpace
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
@@ -30,7 +29,9 @@ from mpsearch.workflow.prepare import (
     prepare,
 )
 from mpsearch.workflow.report import Summary, report
-from mpsearch.workflow.solve import FrontPoint, frontier, resolved, yardsticks_of
+from mpsearch.workflow.solve import FrontPoint
+from mpsearch.workflow.wanted import Found, Wanted
+from mpsearch.workflow.within_drop import drop_bound
 from mpsearch.workflow.workloads import WorkloadRequest
 
 _FRONT_POINTS: Final = 16
@@ -94,7 +95,10 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     model: ModelSource,
     calibration: DataSource,
     *,
-    budgets: Mapping[str, str | float],
+    budgets: Mapping[str, str | float] | None = None,
+    max_drop: float | None = None,
+    drop_of: str | None = None,
+    minimise: str = "latency",
     task: TaskSource = "auto",
     validation: DataSource | None = None,
     test: DataSource | None = None,
@@ -121,7 +125,12 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
             architecture.
         calibration: A `.npz` or `.jsonl` file, or an iterable of tensors, tuples or dicts.
         budgets: Limits such as {"weight_bytes": "25%", "latency": "4ms"}. A share is of full
-            precision; "115% of fastest" is of the fastest reference plan.
+            precision; "115% of fastest" is of the fastest reference plan. Optional where
+            `max_drop` is given.
+        max_drop: Lose at most so many points (hundredths) of a measure, certified on
+            validation data with 95 % confidence; then spend least of `minimise`.
+        drop_of: Which measure: the first labelled one by default, such as "accuracy".
+        minimise: "latency", "weight_bytes" or another budget's name, for `max_drop`.
         task: "embedding", "classification", "causal_lm", a callable task, or "auto".
         validation: Data that decides between plans; without it the last 30 % of the
             calibration samples do.
@@ -139,12 +148,17 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
 
     Raises:
         InfeasibleBudgetError: No plan keeps the budgets; says what is reachable.
+        BoundNotHeldError: No plan is certified to lose so little; says what would be needed.
         UsageError: Model, data, budgets or formats cannot be right.
 
     Example:
         See the README.
     """
-    parsed = parse_budgets(budgets)
+    wanted = Wanted(
+        budgets=budgets or {},
+        bound=None if max_drop is None else drop_bound(max_drop, measure=drop_of),
+        minimise=minimise,
+    )
     check_device(device)
     clock = PhaseClock(progress=progress)
     prepared = prepare(
@@ -169,19 +183,13 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     space = SearchSpace(
         sensitivity=measured.sensitivity, costs=measured.costs, fixed=fixed or {}, solver=solver
     )
-    resolved(budgets, costs=measured.costs)
-    tried = search_rounds(
-        space,
-        contest=_contest(prepared, threads=threads, seed=seed),
-        parsed=parsed,
-        yardsticks=yardsticks_of(measured.costs),
-        progress=clock.report,
+    found = wanted.chosen(
+        space, contest=_contest(prepared, threads=threads, seed=seed), progress=clock.report
     )
     return _result(
         prepared,
         measured,
-        tried=tried,
-        front=_front(space, budgets=budgets),
+        found=found,
         phases=clock.phases(),
         own_validation=validation is not None,
     )
@@ -199,30 +207,15 @@ def _contest(prepared: Prepared, *, threads: int, seed: int) -> Contest:
     )
 
 
-def _front(space: SearchSpace, *, budgets: Mapping[str, str | float]) -> tuple[FrontPoint, ...]:
-    """Return the front of the first budget's resource, the other budgets kept."""
-    varied, *others = budgets
-    return frontier(
-        space.sensitivity,
-        space.costs,
-        resource=varied,
-        points=_FRONT_POINTS,
-        budgets={name: budgets[name] for name in others},
-        fixed=space.fixed,
-        solver=space.solver,
-    )
-
-
 def _result(
     prepared: Prepared,
     measured: Measured,
     *,
-    tried: tuple[Judged, ...],
-    front: tuple[FrontPoint, ...],
+    found: Found,
     phases: Mapping[str, float],
     own_validation: bool,
 ) -> SearchResult:
-    winner = tried[0]
+    winner = found.tried[0]
     plan = _at_contest_speed(winner)
     (cost,) = (
         cost
@@ -239,13 +232,14 @@ def _result(
             task=prepared.task,
             device=cost.device.name,
             test=prepared.test,
+            bound=found.bound,
         ),
         measured=measured,
-        tried=tried,
-        front=front,
+        tried=found.tried,
+        front=found.front,
         model=None if deployment is None else deployment.model,
         phases=phases,
-        notes=_notes(tried, own_validation=own_validation),
+        notes=_notes(found, own_validation=own_validation),
     )
 
 
@@ -267,15 +261,20 @@ def _scaled(amounts: Mapping[str, float], *, factor: float) -> dict[str, float]:
     }
 
 
-def _notes(tried: Sequence[Judged], *, own_validation: bool) -> tuple[str, ...]:
+def _notes(found: Found, *, own_validation: bool) -> tuple[str, ...]:
     """Say which plan is returned, against what, and what did not build."""
+    tried = found.tried
     kept = [judged for judged in tried if judged.keeps]
     rivals = sum(judged.is_reference for judged in kept)
     kind = "a reference plan" if tried[0].is_reference else "a searched plan"
+    merit = (
+        "it has the least validation loss among them."
+        if found.bound is None
+        else "each is certified to hold the bound on what is lost, and it spends least."
+    )
     verdict = (
         f"Returned {kind}: {tried[0].entry.plan.origin}. Of {len(tried)} plans built, {len(kept)} "
-        f"were measured to keep the budgets, {rivals} of them reference plans; it has the least "
-        "validation loss among them."
+        f"were measured to keep the budgets, {rivals} of them reference plans; {merit}"
     )
     notes = [verdict]
     if abs(tried[0].drift - 1) > _NOTABLE_DRIFT:

@@ -45,7 +45,13 @@ class FakeContest:
     loss: Callable[[Plan], float] = as_forecast
     held: list[list[Plan]] = field(default_factory=list)
 
-    def hold(self, plans: Sequence[Plan], *, progress: Progress | None = None) -> tuple[Entry, ...]:
+    def hold(
+        self,
+        plans: Sequence[Plan],
+        *,
+        is_timed: bool = True,  # noqa: ARG002  # as a contest's
+        progress: Progress | None = None,
+    ) -> tuple[Entry, ...]:
         assert progress is None
         self.held.append(list(plans))
         return tuple(self._entry(plan) for plan in plans)
