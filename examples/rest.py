@@ -1,7 +1,4 @@
-"""Search a plan over HTTP: upload a model, follow the job, download the plan, run the model.
-
-`mpsearch serve` first, then `python examples/rest.py URL MODEL_FOLDER SAMPLES OUTPUT`.
-"""
+"""Search a plan over HTTP, then run it: `rest.py URL MODEL_FOLDER SAMPLES OUTPUT_FOLDER`."""
 
 import hashlib
 import sys
@@ -34,6 +31,9 @@ job = client.post("/v1/jobs", json=request).raise_for_status().json()
 while not (job := client.get(f"/v1/{job['name']}").json())["done"]:
     print(job["metadata"].get("phase", "waiting"), job["metadata"].get("percent", 0), "%")
     time.sleep(1)
+if "error" in job:
+    sys.exit(job["error"]["detail"])
+output.mkdir(parents=True, exist_ok=True)
 for name, file in {"plan": "plan.json", "model": "model.onnx", "report": "report.html"}.items():
     (output / file).write_bytes(client.get(job["response"][name]).content)
 run = mpsearch.load(output / "model.onnx")

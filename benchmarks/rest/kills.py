@@ -24,6 +24,8 @@ _LOOK_SECONDS: Final = 0.02
 _SECONDS_UNTIL_A_RUNNER: Final = 120.0
 # A job that ended before its moment came proves nothing, so another takes its place, so often.
 _MOST_TRIES: Final = 5
+# The kind of value that the cache keeps per layer and batch.
+_MEASURED: Final = "output_error"
 
 
 def kills(*, small: bool) -> Iterator[Bar]:
@@ -38,6 +40,22 @@ def kills(*, small: bool) -> Iterator[Bar]:
                 moments = random.Random(f"{_SEED}{kind}")  # noqa: S311  # moments, no secrets
                 shares = [moments.random() for _ in range(1 if small else _KILLS)]
                 yield from trial.judged(kind, shares, seconds=seconds, expected=expected)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Killed:
+    """A job one of whose processes was killed, and what it had measured just `before`."""
+
+    job_id: str
+    was_running: bool
+    before: Mapping[str, int]
+
+    def measured_twice(self, after: Mapping[str, int]) -> int:
+        """Return how many layers were: those written again, and the one in flight if any was."""
+        again = sum(after.get(name) != time for name, time in self.before.items())
+        in_flight = self.was_running and 0 < len(self.before) < len(after)
+        return again + in_flight
 
 
 @final
@@ -58,19 +76,21 @@ class _Trial:
         self, kind: Kind, shares: Sequence[float], *, seconds: float, expected: bytes
     ) -> Iterator[Bar]:
         """Kill at these shares of a job's `seconds`, and judge how the jobs ended."""
-        ended, same, running = [], [], 0
+        ended, same, twice, running = [], [], [], 0
         for share in shares:
-            job_id, was_running, seconds = self._disturbed(kind, share=share, seconds=seconds)
-            running += was_running
-            job = self.server.ended(job_id)
+            killed, seconds = self._disturbed(kind, share=share, seconds=seconds)
+            running += killed.was_running
+            job = self.server.ended(killed.job_id)
             ended.append(float(job["metadata"]["state"] == "succeeded"))
-            same.append(float(bool(ended[-1]) and self._table(job_id) == expected))
+            same.append(float(bool(ended[-1]) and self._table(killed.job_id) == expected))
+            twice.append(float(killed.measured_twice(self._measured())))
         extra = {"killed": kind, "kills": len(shares), "while the job ran": running}
-        for name, values in (
-            ("jobs that ended well after kill -9", ended),
-            ("tables bit-identical after kill -9", same),
-        ):
-            yield judged(f"{name}: {kind}", values, target=TARGETS[name], extra=extra)
+        name = "jobs that ended well after kill -9"
+        yield judged(f"{name}: {kind}", ended, target=TARGETS[name], extra=extra)
+        name = "tables bit-identical after kill -9"
+        yield judged(f"{name}: {kind}", same, target=TARGETS[name], extra=extra)
+        name = "layers measured twice after kill -9"
+        yield judged(f"{name}: {kind}", twice, target=TARGETS[name], statistic="max", extra=extra)
 
     def _disturbed(self, kind: Kind, *, share: float, seconds: float) -> tuple[str, bool, float]:
         """Kill a process of a job; return the job, whether it ran, and how long one takes."""
@@ -83,7 +103,14 @@ class _Trial:
                 break
             # The machine has become faster since the last job that was timed.
             seconds = time.monotonic() - start
-        return job_id, self._kill(kind, job_id), seconds
+        before = self._measured()
+        was_running = self._kill(kind, job_id)
+        return _Killed(job_id=job_id, was_running=was_running, before=before), seconds
+
+    def _measured(self) -> dict[str, int]:
+        """Return the file of each layer and batch measured so far, and when it was written."""
+        found = (self.server.data / "cache" / _MEASURED).glob("*/*")
+        return {path.name: path.stat().st_mtime_ns for path in found}
 
     def _is_done(self, job_id: str) -> bool:
         return bool(self.server.job(job_id)["done"])

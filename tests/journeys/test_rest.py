@@ -35,7 +35,7 @@ def test_the_example_brings_a_plan_and_a_model_that_runs(
     server: Server, model: SmallModel, tmp_path: Path
 ) -> None:
     folder = model.folder
-    arguments = [server.url, f"{folder}/model", f"{folder}/samples.npz", str(tmp_path)]
+    arguments = [server.url, f"{folder}/model", f"{folder}/samples.npz", str(tmp_path / "new")]
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "rest.py", *arguments],
         capture_output=True,
@@ -44,8 +44,8 @@ def test_the_example_brings_a_plan_and_a_model_that_runs(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "array(" in done.stdout
-    assert load_plan(tmp_path / "plan.json").runtime == "openvino"
-    assert "<title>" in (tmp_path / "report.html").read_text()
+    assert load_plan(tmp_path / "new" / "plan.json").runtime == "openvino"
+    assert "<title>" in (tmp_path / "new" / "report.html").read_text()
 
 
 def test_the_example_stays_within_forty_lines() -> None:
