@@ -104,6 +104,8 @@ class OnnxRuntime(AbstractRuntime):
             with tempfile.TemporaryDirectory() as folder:
                 session = self._session(content, settings=settings, threads=threads, folder=folder)
                 optimised = onnx.load(Path(folder) / _OPTIMISED, load_external_data=False)
+        except MissingPackageError:
+            raise
         except Exception as error:  # its bindings raise classes of their own, by kind of failure
             raise DeploymentError(
                 f"ONNX Runtime does not open the model: {' '.join(str(error).split())[:400]} "
