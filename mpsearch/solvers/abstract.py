@@ -15,6 +15,8 @@ from mpsearch.errors import MissingPackageError, UnsupportedFeatureError, UsageE
 from mpsearch.solvers.certificate import certify, unreachable
 from mpsearch.solvers.proposal import Proposal
 
+# Certifying an answer takes about this long per cost, but no more than this share of the limit.
+_SECONDS_OF_CERTIFICATE, _LARGEST_SHARE = 4e-8, 0.5
 # One lowered limit cures a rounding; a back end that still overshoots after these is left.
 _ATTEMPTS = 6
 
@@ -55,7 +57,10 @@ class AbstractSolver(ABC):
         self._check(problem)
         proposal = unreachable(problem)
         if proposal is None:
-            proposal = self._within_limits(problem, deadline=start + self.time_limit_seconds)
+            kept = _SECONDS_OF_CERTIFICATE * problem.cost.size
+            kept = min(kept, _LARGEST_SHARE * self.time_limit_seconds)
+            deadline = start + self.time_limit_seconds - kept
+            proposal = self._within_limits(problem, deadline=deadline)
         return certify(
             problem,
             proposal,

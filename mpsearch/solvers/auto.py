@@ -18,8 +18,9 @@ from mpsearch.solvers.relaxation import relaxed
 
 # Cutting planes for the prices need few budgets; beyond, HiGHS' simplex method is faster.
 _MOST_PRICED_BUDGETS = 12
-# What the core search may take of the time before branch and cut gets the reduced problem.
-_SHARE_OF_CORE = 0.6
+# What the core search may take of the time before branch and cut gets the reduced problem;
+# all of it where so many choices leave branch and cut without hope.
+_SHARE_OF_CORE, _HOPELESS = 0.6, 200_000
 # Choices that a reduced problem may have left for branch and cut to be of use.
 _MOST_REDUCED = 20_000
 
@@ -41,7 +42,8 @@ class Auto(AbstractSolver):
     def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
         special = features_of(problem) - {Feature.SEVERAL_LIMITS}
         now = time.monotonic()
-        part = now + _SHARE_OF_CORE * (deadline - now)
+        share = _SHARE_OF_CORE if problem.loss.size <= _HOPELESS else 1.0
+        part = now + share * (deadline - now)
         if len(problem.limit) > _MOST_PRICED_BUDGETS or Feature.CUTS in special:
             return self._branch(problem, deadline=deadline)
         if special:

@@ -17,7 +17,7 @@ from mpsearch.solvers.dual import best_multipliers
 from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.linear_model import LinearModel, linear_model
 from mpsearch.solvers.outside import asked, is_large
-from mpsearch.solvers.proposal import Proposal
+from mpsearch.solvers.proposal import Proposal, Report, unreported
 
 # CBC keeps only answers better by `increment` (1e-5 by default), in an objective of about 1000.
 _OPTIONS = ("increment 1e-9", "primalTolerance 1e-9", "integerTolerance 1e-9")
@@ -48,17 +48,21 @@ class Cbc(AbstractSolver):
             return asked(self.name, problem, gap=self.gap, deadline=deadline)
         return self.branch(problem, deadline=deadline)
 
-    def branch(self, problem: Problem, *, deadline: float) -> Proposal:
-        """Return the answer of this process; a time limit is soft here."""
+    def branch(self, problem: Problem, *, deadline: float, report: Report = unreported) -> Proposal:
+        """Return the answer of this process; a time limit is soft here.
+
+        The multipliers are reported at once.
+        """
         with warnings.catch_warnings():
             # PuLP 3 announces the names of PuLP 4; the dependency stays below 4.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return self._call(problem, deadline=deadline)
+            return self._call(problem, deadline=deadline, report=report)
 
-    def _call(self, problem: Problem, *, deadline: float) -> Proposal:
+    def _call(self, problem: Problem, *, deadline: float, report: Report) -> Proposal:
         import pulp
 
         multipliers = best_multipliers(problem, deadline=deadline)
+        report(Proposal(multipliers=multipliers, was_stopped=True))
         expected, _ = lagrangian_bound(problem, multipliers)
         model = linear_model(problem, expected_loss=expected)
         programme, columns = _programme(model)

@@ -1,5 +1,6 @@
 """The other questions about a problem: least spend, why nothing fits, what would be needed."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -15,6 +16,8 @@ from mpsearch.solvers.certificate import smallest_reachable
 
 # A bound on the loss becomes whole numbers of this resolution, rounded so that it holds.
 _LOSS_STEPS = 2.0**44
+# Prices alone refute most budgets in this time, when no more is left.
+_LEAST_SECONDS = 0.02
 
 
 @final
@@ -80,20 +83,21 @@ def explain_infeasible(
     """Return which budgets conflict, and what would help; None where some choice fits.
 
     Budgets are dropped one by one while nothing fits without them (Chinneck and Dravnieks
-    1991, ORSA J. Computing 3(2), 157-168). One solve per budget.
+    1991, ORSA J. Computing 3(2), 157-168). Two solves per budget share the time.
     """
-    solver = Auto(gap=0.5, time_limit_seconds=time_limit_seconds)
-    if solver.solve(problem).termination is not Termination.INFEASIBLE:
+    end = time.monotonic() + time_limit_seconds
+    if _solved(problem, end=end).termination is not Termination.INFEASIBLE:
         return None
     kept = list(range(len(problem.limit)))
     for budget in range(len(problem.limit)):
         fewer = [other for other in kept if other != budget]
-        found = solver.solve(_with_budgets(problem, fewer))
+        found = _solved(_with_budgets(problem, fewer), end=end)
         if found.termination is Termination.INFEASIBLE:
             kept = fewer
     needed = np.full(len(problem.limit), -1, dtype=np.int64)
     for budget in kept:
-        found = least_spend(problem, budget, time_limit_seconds=time_limit_seconds)
+        left = max(end - time.monotonic(), _LEAST_SECONDS)
+        found = least_spend(problem, budget, time_limit_seconds=left)
         if found.termination is Termination.OPTIMAL and found.spend is not None:
             needed[budget] = found.spend[budget]
     names = problem.names or tuple(f"budget {place}" for place in range(len(problem.limit)))
@@ -103,6 +107,11 @@ def explain_infeasible(
         needed=needed,
         names=names,
     )
+
+
+def _solved(problem: Problem, *, end: float) -> Solution:
+    left = max(end - time.monotonic(), _LEAST_SECONDS)
+    return Auto(gap=0.5, time_limit_seconds=left).solve(problem)
 
 
 def _with_budgets(problem: Problem, budgets: list[int]) -> Problem:

@@ -20,6 +20,9 @@ from mpsearch.solvers.front_loops import lower_hulls
 from mpsearch.solvers.lagrangian_core import search_core
 from mpsearch.solvers.relaxation import relaxed
 
+# What a warm search of the core may take of a point's time before `auto` gets the rest.
+_SHARE_OF_CORE = 0.5
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +107,13 @@ def exact_front(
         deadline = start + time_limit_seconds
         relaxation = relaxed(each, start=multipliers, deadline=deadline)
         multipliers = None if relaxation.is_refuted else relaxation.multipliers
-        proposal = search_core(relaxation, gap=gap, deadline=deadline).proposal(each)
+        part = start + _SHARE_OF_CORE * time_limit_seconds
+        proposal = search_core(relaxation, gap=gap, deadline=part).proposal(each)
         seconds = time.monotonic() - start
         found = certify(each, proposal, solver="lagrangian_core", seconds=seconds, gap=gap)
-        if proposal.was_stopped:
-            found = Auto(gap=gap, time_limit_seconds=time_limit_seconds).solve(each)
+        left = deadline - time.monotonic()
+        if proposal.was_stopped and left > 0:
+            again = Auto(gap=gap, time_limit_seconds=left).solve(each)
+            found = min(found, again, key=lambda solution: solution.gap)
         solutions.append(found)
     return solutions

@@ -15,7 +15,7 @@ from mpsearch.solvers.dual import best_multipliers
 from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.linear_model import LinearModel, linear_model
 from mpsearch.solvers.outside import asked, is_large
-from mpsearch.solvers.proposal import Proposal
+from mpsearch.solvers.proposal import Proposal, Report, unreported
 
 # What HiGHS calls feasible, in a model whose limits are 1: its strictest setting is 1e-10.
 _FEASIBILITY = 1e-9
@@ -46,9 +46,13 @@ class Highs(AbstractSolver):
             return asked(self.name, problem, gap=self.gap, deadline=deadline)
         return self.branch(problem, deadline=deadline)
 
-    def branch(self, problem: Problem, *, deadline: float) -> Proposal:
-        """Return the answer of this process; a time limit is soft here."""
+    def branch(self, problem: Problem, *, deadline: float, report: Report = unreported) -> Proposal:
+        """Return the answer of this process; a time limit is soft here.
+
+        The multipliers, and each better choice that is found, are reported at once.
+        """
         multipliers = best_multipliers(problem, deadline=deadline)
+        report(Proposal(multipliers=multipliers, was_stopped=True))
         expected, _ = lagrangian_bound(problem, multipliers)
         model = linear_model(problem, expected_loss=expected)
         solver = loaded(model)
@@ -56,6 +60,13 @@ class Highs(AbstractSolver):
         # for rounding.
         solver.setOptionValue("mip_rel_gap", self.gap / 2)
         solver.setOptionValue("time_limit", max(0.01, deadline - time.monotonic()))
+
+        def improved(event: Any) -> None:  # noqa: ANN401 - highspy ships no types
+            choice = model.choice_of(np.array(event.data_out.mip_solution))
+            report(Proposal(choice=choice, multipliers=multipliers, was_stopped=True))
+
+        if report is not unreported:
+            solver.cbMipImprovingSolution.subscribe(improved)
         solver.run()
         return _read(solver, model=model, multipliers=multipliers)
 

@@ -1,5 +1,6 @@
 """How much of an answer is noise of the measured losses."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -11,6 +12,9 @@ from numpy.random import Generator
 from mpsearch.core.problem import Problem
 from mpsearch.errors import ProblemError
 from mpsearch.solvers.auto import Auto
+
+# What remains for all draws when the time is up: each then ends with its first answer.
+_LEAST_SECONDS = 0.02
 
 
 @final
@@ -37,6 +41,8 @@ def stability(
 ) -> Stability | None:
     """Return how the answer holds under normal noise; None where nothing fits.
 
+    All solves share the time.
+
     Raises:
         ProblemError: A standard error is negative or not finite where a choice is allowed.
     """
@@ -46,14 +52,15 @@ def stability(
             "Standard errors hold a negative number or none at an allowed choice. Expected "
             "finite numbers >= 0. Measure with more samples, or forbid the choice."
         )
-    solver = Auto(time_limit_seconds=time_limit_seconds)
-    best = solver.solve(problem).choice
+    end = time.monotonic() + time_limit_seconds
+    best = Auto(time_limit_seconds=time_limit_seconds / 2).solve(problem).choice
     if best is None:
         return None
     choices = []
-    for _ in range(draws):
+    for draw in range(draws):
+        left = max(end - time.monotonic(), _LEAST_SECONDS) / (draws - draw)
         noisy = problem.loss + size * generator.standard_normal(size.shape)
-        choice = solver.solve(replace(problem, loss=noisy)).choice
+        choice = Auto(time_limit_seconds=left).solve(replace(problem, loss=noisy)).choice
         choices.append(best if choice is None else choice)
     differ = np.array(choices).reshape(draws, len(best)) != best
     least = problem.value(best)

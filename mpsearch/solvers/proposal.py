@@ -1,7 +1,8 @@
 """What a back end answers, before our own check of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import final
+from typing import TypeAlias, final
 
 from jaxtyping import Float, Int
 from numpy import ndarray
@@ -24,3 +25,12 @@ class Proposal:
     was_stopped: bool = False
     overshot: bool = False
     notes: tuple[str, ...] = field(default=())
+
+
+# Takes what a back end has so far, while it goes on.
+Report: TypeAlias = Callable[[Proposal], None]
+
+
+def unreported(proposal: Proposal) -> None:
+    """Take no notice of a proposal."""
+    del proposal

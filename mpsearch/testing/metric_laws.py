@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from mpsearch.core.cache import Cache
+from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.tables import SensitivityTable
-from mpsearch.execution import observe_ranges
-from mpsearch.sensitivity import AbstractMetric
-from mpsearch.tasks import TASKS, AbstractTask, Dataset, read_data
+from mpsearch.execution import observe_ranges, run
+from mpsearch.sensitivity import AbstractMetric, merged
+from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, read_data
 from mpsearch.testing import networks
 from mpsearch.tracing import TracedModel, trace_model
 
@@ -23,10 +25,14 @@ _SAMPLES = 6
 
 
 class MetricLaws(ABC):
-    """What a score of layers and formats must keep true, on three kinds of network."""
+    """What a score of layers and formats must keep true, on every task."""
 
     # Sums over a batch of another size round otherwise; float32 through a few layers.
     split_tolerance: float = 1e-3
+    # Whether the data of the tasks holds labels.
+    labelled: bool = False
+    # Whether fewer bits must hurt more: not where losses can be negative.
+    is_monotone: bool = True
 
     @abstractmethod
     def metric(self) -> AbstractMetric:
@@ -71,6 +77,32 @@ class MetricLaws(ABC):
                 cut.stderr, whole.stderr, rtol=self.split_tolerance, atol=1e-7 * largest
             )
 
+    def test_a_memory_limit_changes_rounding_only(self, tmp_path: Path) -> None:
+        for case in _CASES:
+            whole, tight = (
+                self._table(case, tmp_path, memory_limit_bytes=limit) for limit in (None, 10_000)
+            )
+            largest = np.nanmax(np.abs(whole.loss))
+            np.testing.assert_allclose(
+                tight.loss, whole.loss, rtol=self.split_tolerance, atol=1e-7 * largest
+            )
+
+    def test_shards_of_layers_merge_to_the_same_bits(self, tmp_path: Path) -> None:
+        for case in _CASES:
+            whole = self._table(case, tmp_path)
+            names = _traced(case).graph.names
+            every = {name: _taken(whole, place) for place, name in enumerate(names)}
+            shards = [
+                self._table(case, tmp_path, offered={name: every[name] for name in part})
+                for part in (names[::2], names[1::2])
+            ]
+            again = merged(shards)
+            np.testing.assert_array_equal(again.loss, whole.loss)
+            np.testing.assert_array_equal(again.stderr, whole.stderr)
+            assert (again.numbers is None) == (whole.numbers is None)
+            if again.numbers is not None:
+                np.testing.assert_array_equal(again.numbers, whole.numbers)
+
     def test_the_cache_changes_no_bit(self, tmp_path: Path) -> None:
         for case in _CASES:
             plain = self._table(case, tmp_path)
@@ -82,7 +114,7 @@ class MetricLaws(ABC):
 
     def test_fewer_bits_hurt_more_over_all_layers(self, tmp_path: Path) -> None:
         """Single layers need not be monotone; from 8 to 2 bits their sum is."""
-        for case in _CASES:
+        for case in _CASES if self.is_monotone else ():
             total = np.nansum(self._table(case, tmp_path).loss, axis=0)
             assert total[_FORMATS.index("w8")] < total[_FORMATS.index("w2")]
 
@@ -95,19 +127,28 @@ class MetricLaws(ABC):
         **arguments: Any,  # noqa: ANN401 - of `measure`
     ) -> SensitivityTable:
         traced, task = _traced(case), _CASES[case][1]
-        data = _data(case, traced=traced, folder=folder, batch_size=batch_size)
-        ranges = observe_ranges(
-            traced, _data(case, traced=traced, folder=folder, batch_size=_SAMPLES)
+        batch = _batch(case, labelled=self.labelled)
+        cuts = range(0, _SAMPLES, batch_size)
+        data = read_data(
+            [{name: each[cut : cut + batch_size] for name, each in batch.items()} for cut in cuts],
+            input_names=traced.input_names,
+            batch_size=batch_size,
+            folder=folder / case,
         )
         return self.metric().measure(
-            traced, task=task, data=data, formats=_FORMATS, quantizers=ranges, **arguments
+            traced, task=task, data=data, formats=_FORMATS, quantizers=_ranges(case), **arguments
         )
+
+
+def _halved(raw: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001 - a task's callable
+    return raw / 2
 
 
 _CASES: Mapping[str, tuple[networks.Network, AbstractTask]] = {
     "forms": (networks.forms, TASKS["causal_lm"]),
     "convolutions": (networks.convolutions, TASKS["classification"]),
-    "transformer": (networks.transformer, TASKS["causal_lm"]),
+    "transformer": (networks.transformer, TASKS["embedding"]),
+    "wrapped": (networks.wrapped, CallableTask(function=_halved)),
 }
 
 
@@ -116,23 +157,44 @@ def _traced(case: str) -> TracedModel:
     return trace_model(*_CASES[case][0]())
 
 
+@cache
+def _ranges(case: str) -> dict[str, ActivationQuantizer]:
+    """Return quantisers of the whole data, which is in one batch."""
+    traced = _traced(case)
+    with TemporaryDirectory() as folder:
+        data = read_data(
+            [_batch(case, labelled=False)],
+            input_names=traced.input_names,
+            batch_size=_SAMPLES,
+            folder=Path(folder),
+        )
+        return observe_ranges(traced, data, method="minmax")
+
+
 def _numbered(traced: TracedModel) -> list[tuple[int, str]]:
     return list(enumerate(traced.graph.names))
 
 
-def _data(case: str, *, traced: TracedModel, folder: Path, batch_size: int) -> Dataset:
+def _taken(table: SensitivityTable, row: int) -> tuple[str, ...]:
+    """Return the formats that a layer can take, less the reference."""
+    finite = zip(table.formats, np.isfinite(table.loss[row]), strict=True)
+    return tuple(name for name, known in finite if known and name != "fp32")
+
+
+def _batch(case: str, *, labelled: bool) -> dict[str, Tensor]:
+    traced, task = _traced(case), _CASES[case][1]
     generator = torch.Generator().manual_seed(7)
     batch = {
         name: _more(value, generator=generator, is_mask=name.endswith("mask"))
         for name, value in traced.example.items()
     }
-    cuts = range(0, _SAMPLES, batch_size)
-    return read_data(
-        [{name: each[cut : cut + batch_size] for name, each in batch.items()} for cut in cuts],
-        input_names=traced.input_names,
-        batch_size=batch_size,
-        folder=folder / case,
-    )
+    if not labelled:
+        return batch
+    outputs = task.outputs(run(traced, batch), batch)
+    classes = outputs.shape[-1]
+    if task.name in {"classification", "causal_lm"}:
+        return batch | {"label": torch.randint(0, classes, outputs.shape[:-1], generator=generator)}
+    return batch | {"label": outputs + torch.randn(outputs.shape, generator=generator)}
 
 
 def _more(example: Tensor, *, generator: torch.Generator, is_mask: bool) -> Tensor:
