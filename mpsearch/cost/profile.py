@@ -11,7 +11,7 @@ from mpsearch.core.cache import Cache
 from mpsearch.core.graph import LayerGraph
 from mpsearch.core.hardware import Device, Resource, Support, Workload
 from mpsearch.core.machine import installed_versions
-from mpsearch.core.plan import ActivationQuantizer
+from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.provenance import Provenance
 from mpsearch.core.tables import CostTable
@@ -21,6 +21,7 @@ from mpsearch.cost.timing import CoreState
 from mpsearch.cost.weight_bytes import weight_bytes_table
 from mpsearch.cost.whole_plans import PlanTimer
 from mpsearch.errors import FormatError
+from mpsearch.export import export_plan
 from mpsearch.runtimes import AbstractRuntime
 
 _PACKAGES = ("mpsearch", "numpy", "onnx")
@@ -81,7 +82,14 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
     counted = replace(
         _counted(graph, base=base, formats=formats, base_precision=base_precision, support=treated),
         placement=placement,
-        settings=runtime.settings(base_precision),
+        settings=_settings(
+            base,
+            graph,
+            runtime=runtime,
+            base_precision=base_precision,
+            threads=threads,
+            workload=workload,
+        ),
         workloads=(workload,),
         device=runtime.device(threads),
         provenance=_provenance(graph, device=runtime.device(threads), seed=seed),
@@ -155,6 +163,25 @@ def _counted(
         support=support,
         shared_weights=graph.shared_weights,
         device=Device(name="", runtime="", threads=1),
+    )
+
+
+def _settings(
+    base: onnx.ModelProto | None,
+    graph: LayerGraph,
+    *,
+    runtime: AbstractRuntime,
+    base_precision: str,
+    threads: int,
+    workload: Workload,
+) -> dict[str, str]:
+    """Return the runtime's settings under which every layer of this model shows its kernel."""
+    settings = runtime.settings(base_precision)
+    if base is None:
+        return settings
+    plain = Plan(assignment=dict.fromkeys(graph.names, base_precision), base=base_precision)
+    return runtime.adapted(
+        settings, model=export_plan(base, plain), threads=threads, workload=workload
     )
 
 

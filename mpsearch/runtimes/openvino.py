@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: reads explicit QDQ ONNX as it is."""
 
 import importlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +17,10 @@ from mpsearch.runtimes.one_layer import try_layer
 from mpsearch.runtimes.openvino_executable import OpenVinoExecutable
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
 
+_LOG = logging.getLogger("mpsearch.runtimes")
 _HINT: Final = {"fp32": "f32", "bf16": "bf16"}
 _PLUGIN: Final = "CPU"
+_SNIPPETS: Final = "SNIPPETS_MODE"
 # With these instructions OpenVINO 2026.4 fuses attention of bf16 with 8-bit inputs wrongly past
 # 16 tokens; without them it does not, and the fusion gains time.
 _WRONG_WITH_SNIPPETS: Final = frozenset({"amx_bf16", "amx_int8"})
@@ -67,8 +70,22 @@ class OpenVino(AbstractRuntime):
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128",
         }
         if base == "bf16" and _WRONG_WITH_SNIPPETS.intersection(this_processor().flags):
-            chosen["SNIPPETS_MODE"] = "DISABLE"
+            chosen[_SNIPPETS] = "DISABLE"
         return chosen
+
+    def adapted(
+        self,
+        settings: Mapping[str, str],
+        *,
+        model: onnx.ModelProto,
+        threads: int,
+        workload: Workload | None,
+    ) -> dict[str, str]:
+        """Return the settings, without generated loops where those hide layers of the model."""
+        found = self._compiled(
+            model, settings=settings, threads=threads, workload=workload, profile=False
+        )
+        return dict(settings) | ({_SNIPPETS: "DISABLE"} if found.swallowed() else {})
 
     @cached_property
     def _core(self) -> Any:  # noqa: ANN401 - openvino ships no types
@@ -86,6 +103,31 @@ class OpenVino(AbstractRuntime):
         workload: Workload | None,
         profile: bool,
     ) -> AbstractExecutable:
+        found = self._compiled(
+            model, settings=settings, threads=threads, workload=workload, profile=profile
+        )
+        hidden = found.swallowed()
+        if not hidden or _SNIPPETS in settings:
+            return found
+        # A small perceptron at batch 1 becomes one loop, of which no kernel can be told.
+        _LOG.info("Built without generated loops, which hide %s.", ", ".join(hidden))
+        return self._compiled(
+            model,
+            settings=dict(settings) | {_SNIPPETS: "DISABLE"},
+            threads=threads,
+            workload=workload,
+            profile=profile,
+        )
+
+    def _compiled(
+        self,
+        model: onnx.ModelProto,
+        *,
+        settings: Mapping[str, str],
+        threads: int,
+        workload: Workload | None,
+        profile: bool,
+    ) -> OpenVinoExecutable:
         chosen = dict(settings) | {"INFERENCE_NUM_THREADS": str(threads)}
         if profile:
             chosen["PERF_COUNT"] = "YES"

@@ -17,6 +17,8 @@ from mpsearch.runtimes.runtime import AbstractExecutable, Kernel, NodeTime
 # What OpenVINO calls a node that multiplies or gathers a weight.
 _COMPUTING: Final = frozenset({"FullyConnected", "MatMul", "Convolution", "Gather"})
 _CONSTANT: Final = "Const"
+_PRODUCT: Final = "/WithoutBiases"
+_GENERATED: Final = "Subgraph"  # a loop that OpenVINO compiles for several operators at once
 
 
 @final
@@ -56,6 +58,20 @@ class OpenVinoExecutable(AbstractExecutable):
                     found[layer] = _kernel(node, type_)
         # Folded into a constant of another name.
         return {layer: Kernel.folded() for layer in self._constant} | found
+
+    def swallowed(self) -> tuple[str, ...]:
+        """Return the layers that run inside a loop compiled for several operators at once.
+
+        Nothing tells what such a loop computes them in, or how long each of them takes.
+        """
+        seen = self.kernels()
+        return tuple(
+            layer
+            for node in self._nodes()
+            if _fact(node, "layerType") == _GENERATED
+            for layer in self._layers_of(node, _GENERATED)
+            if layer not in seen
+        )
 
     def node_times(self) -> list[NodeTime]:
         """Return each executed node's mean time over all inferences since building."""
@@ -122,7 +138,10 @@ class OpenVinoExecutable(AbstractExecutable):
     def _layers_of(self, node: Any, type_: str) -> tuple[str, ...]:  # noqa: ANN401 - openvino ships no types
         """Return whose work a node does; by its own name first, as fusions copy others' names."""
         own = {node.get_friendly_name()}
-        fused = set(_fact(node, "originalLayersNames").split(","))
+        # A Gemm is read as a product of this name and an addition.
+        fused = {
+            name.removesuffix(_PRODUCT) for name in _fact(node, "originalLayersNames").split(",")
+        }
         direct = tuple(layer for layer, names in self._names.items() if own.intersection(names))
         if direct or type_ == _CONSTANT:
             return direct

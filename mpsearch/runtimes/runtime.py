@@ -132,6 +132,20 @@ class AbstractRuntime(ABC):
     def settings(self, base: str) -> dict[str, str]:
         """Return the settings that make everything outside quantised layers run in `base`."""
 
+    def adapted(
+        self,
+        settings: Mapping[str, str],
+        *,
+        model: onnx.ModelProto,  # noqa: ARG002 - for runtimes whose settings depend on it
+        threads: int,  # noqa: ARG002 - the same
+        workload: Workload | None,  # noqa: ARG002 - the same
+    ) -> dict[str, str]:
+        """Return settings that a model needs for its layers to be told apart, found by building.
+
+        They travel with a plan, so that the file runs elsewhere as it was measured here.
+        """
+        return dict(settings)
+
     @final
     def support(
         self, layer: Layer, format_name: str, *, base: str, cache: Cache | None = None

@@ -43,6 +43,70 @@ def _flat_linear(*, bias: bool) -> tuple[onnx.ModelProto, ndarray, ndarray]:
     return model, weight, generator.standard_normal((4, 128)).astype(np.float32)
 
 
+def _perceptron() -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Return three small layers in a row, which OpenVINO compiles into one loop at batch 1."""
+    names = ("first", "second", "third")
+    nodes, constants, tensor = [], [], "x"
+    for place, name in enumerate(names):
+        weight = np.random.default_rng(place).standard_normal((64, 64), dtype=np.float32) / 8
+        constants.append(numpy_helper.from_array(weight, f"w_{name}"))
+        node = helper.make_node("Gemm", [tensor, f"w_{name}"], [name], name=name, transB=1)
+        node.metadata_props.add(key=LAYER_KEY, value=name)
+        nodes += [node, helper.make_node("Relu", [name], [f"bent_{name}"], name=f"bend_{name}")]
+        tensor = f"bent_{name}"
+    graph = helper.make_graph(
+        nodes,
+        "perceptron",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 64])],
+        [helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["rows", 64])],
+        initializer=constants,
+    )
+    opset = helper.make_opsetid("", 21)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10), names
+
+
+@pytest.mark.parametrize("format_name", ["base", "w8a8", "w8"])
+@pytest.mark.parametrize("base", _RUNTIME.bases)
+def test_layers_are_told_apart_where_a_loop_would_hide_them(base: str, format_name: str) -> None:
+    model, names = _perceptron()
+    workload = Workload(name="one", shapes={"x": (1, 64)})
+    quantizer = ActivationQuantizer(
+        scale=0.03125, zero_point=128, low=-4.0, high=4.0, method="minmax", samples=1
+    )
+    chosen = base if format_name == "base" else format_name
+    plan = Plan(
+        assignment=dict.fromkeys(names, chosen),
+        base=base,
+        quantizers=dict.fromkeys(names, quantizer),
+    )
+    file = export_plan(model, plan)
+    built = _RUNTIME.build(file, settings=_RUNTIME.settings(base), workload=workload, profile=True)
+    built.assert_kernels(plan)
+    built.run({"x": np.ones((1, 64), dtype=np.float32)})
+    assert {layer for node in built.node_times() for layer in node.layers} == set(names)
+
+
+def test_settings_that_tell_layers_apart_travel_with_the_plan() -> None:
+    model, _ = _perceptron()
+    settings = _RUNTIME.settings("fp32")
+    for rows, changed in ((1, True), (64, False)):
+        workload = Workload(name="w", shapes={"x": (rows, 64)})
+        found = _RUNTIME.adapted(settings, model=model, threads=1, workload=workload)
+        assert (found != settings) is changed
+        assert found.get("SNIPPETS_MODE", "") == ("DISABLE" if changed else "")
+
+
+def test_settings_of_the_user_are_kept() -> None:
+    model, names = _perceptron()
+    built = _RUNTIME.build(
+        model,
+        settings=_RUNTIME.settings("fp32") | {"SNIPPETS_MODE": "ENABLE"},
+        workload=Workload(name="one", shapes={"x": (1, 64)}),
+    )
+    with pytest.raises(DeploymentError, match="kernel is none"):
+        built.assert_kernels(Plan(assignment=dict.fromkeys(names, "fp32")))
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("format_name", ["fp32", "w8a8", "w8", "w4g128"])
 def test_a_linear_on_matrices_is_found_in_every_format(format_name: str, *, bias: bool) -> None:
