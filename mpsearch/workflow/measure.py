@@ -19,9 +19,11 @@ from mpsearch.errors import FormatError, UnsupportedFeatureError
 from mpsearch.execution import dynamic_group_of, observe_ranges
 from mpsearch.runtimes import RUNTIMES, AbstractRuntime
 from mpsearch.search import reference_assignments
-from mpsearch.sensitivity import METRICS
+from mpsearch.sensitivity.metric import AbstractMetric
+from mpsearch.sensitivity.output_changes import OutputChanges
 from mpsearch.verification.deployment import simulate
 from mpsearch.verification.quality import measure_quality, reference_outputs
+from mpsearch.workflow.changes import EXACT, Scope, exact_changes, exact_table, unless_fixed
 from mpsearch.workflow.estimate import announce, estimated_seconds
 from mpsearch.workflow.prepare import (
     DataSource,
@@ -49,7 +51,6 @@ _DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
     },
     "simulation": dict.fromkeys(Op, _BITS),
 }
-_METRIC: Final = "output_error"
 # Part of the cache key of a base's own loss; raise it when its computation changes.
 _BASE_LOSS_REVISION: Final = 1
 
@@ -57,11 +58,16 @@ _BASE_LOSS_REVISION: Final = 1
 @final
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One sensitivity table, and one cost table per base and placement that was tried."""
+    """One sensitivity table, and one cost table per base and placement that was tried.
+
+    `changes` are those of the output, where they were asked for; `scope` says which pairs.
+    """
 
     sensitivity: SensitivityTable
     costs: tuple[CostTable, ...]
     graph: LayerGraph
+    scope: Scope
+    changes: OutputChanges | None = None
 
     def save(self, folder: Path) -> None:
         """Write `sensitivity.npz` and `costs-<base>-<placement>.npz` into a folder."""
@@ -82,7 +88,7 @@ def measure(
     workloads: WorkloadRequest | None = None,
     threads: int = 1,
     seed: int = 0,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure sensitivity and cost of a model; see `mpsearch.search` for the arguments.
@@ -115,8 +121,14 @@ def measure_prepared(
     threads: int,
     seed: int,
     progress: Progress | None,
+    metric: str | AbstractMetric = EXACT,
+    keeps_changes: bool = False,
+    fixed: Mapping[str, str] | None = None,
 ) -> Measured:
-    """Measure what `prepare` made ready."""
+    """Measure what `prepare` made ready; changes of the output by the exact metric only.
+
+    Layers that `fixed` (patterns) pins are measured in that format alone.
+    """
     engine = runtime_named(runtime)
     names = _checked_formats(formats, runtime=runtime)
     announce(estimated_seconds(prepared, formats=names, bases=len(engine.bases)))
@@ -137,21 +149,26 @@ def measure_prepared(
         )
         for base in engine.bases
     )
-    table = METRICS[_METRIC].measure(
-        prepared.traced,
-        task=prepared.task,
-        data=prepared.calibration,
+    scope = Scope(
         formats=names,
-        offered=_offered(costs, formats=names),
+        offered=unless_fixed(_offered(costs, formats=names), fixed=fixed or {}),
         quantizers=quantizers,
         dynamic_group=dynamic_group_of(runtime, engine.settings(engine.bases[0])),
-        cache=prepared.cache,
-        progress=progress,
-        seed=seed,
     )
+    changes = exact_changes(prepared, scope, progress=progress) if keeps_changes else None
+    if changes is None:
+        table = scope.table(metric, prepared=prepared, seed=seed, progress=progress)
+    else:
+        table = exact_table(changes, scope=scope, seed=seed)
     base_loss = {base: _base_loss(prepared, base=base) for base in engine.bases}
     sensitivity = replace(table, base_loss=base_loss, quantizers=quantizers)
-    return Measured(sensitivity=sensitivity, costs=costs, graph=prepared.traced.graph)
+    return Measured(
+        sensitivity=sensitivity,
+        costs=costs,
+        graph=prepared.traced.graph,
+        scope=scope,
+        changes=changes,
+    )
 
 
 def check_device(device: str) -> None:

@@ -70,7 +70,7 @@ def prepare(
     test: DataSource | None,
     runtime: str,
     workloads: WorkloadRequest | None,
-    cache: Path | None,
+    cache: Path | str | None,
     progress: Progress | None,
 ) -> Prepared:
     """Read model and data once and trace the model.
@@ -79,7 +79,7 @@ def prepare(
         ModelError: The model cannot be read or exported, or has nothing to quantise.
         DataError: Data does not fit the model.
     """
-    store = Cache(folder=cache or default_cache_folder())
+    store = Cache(folder=Path(cache) if cache else default_cache_folder())
     steps = tracked(("model", "data", "trace", "export"), _PHASE, total=4, progress=progress)
     next(steps)
     source = _loaded(model)

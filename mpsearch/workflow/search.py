@@ -1,7 +1,7 @@
 """Search a plan: measure, solve, build, time head to head, and prove the winner."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
@@ -16,6 +16,7 @@ from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.core.verification import Verification
 from mpsearch.report import tried_plan
 from mpsearch.search import Judged, SearchSpace
+from mpsearch.search.refinement import Refined, Step
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
@@ -27,6 +28,13 @@ from mpsearch.workflow.prepare import (
     Prepared,
     TaskSource,
     prepare,
+)
+from mpsearch.workflow.refine import (
+    DEFAULT_EFFORT,
+    Effort,
+    Suggester,
+    metric_of,
+    rounds_told,
 )
 from mpsearch.workflow.report import Summary, report
 from mpsearch.workflow.solve import FrontPoint
@@ -45,7 +53,8 @@ class SearchResult:
     """The plan that was measured best, its proof, and everything measured on the way.
 
     `tried` holds every plan that was built, the winner first. `model` is the executable
-    ONNX file of the plan, None under runtime `simulation`. `phases` are seconds by phase.
+    ONNX file of the plan, None under runtime `simulation`. `phases` are seconds by phase,
+    `trace` is every plan that a round verified.
     """
 
     plan: Plan
@@ -56,6 +65,7 @@ class SearchResult:
     model: onnx.ModelProto | None
     phases: Mapping[str, float]
     notes: tuple[str, ...]
+    trace: tuple[Step, ...] = ()
 
     @property
     def sensitivity(self) -> SensitivityTable:
@@ -87,6 +97,7 @@ class SearchResult:
             graph=self.graph,
             phases=self.phases,
             notes=self.notes,
+            trace=tuple(asdict(step) for step in self.trace),
         ).save(place)
         report(place)
 
@@ -109,9 +120,11 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     workloads: WorkloadRequest | None = None,
     threads: int = 1,
     seed: int = 0,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     progress: Progress | None = None,
     solver: str = "auto",
+    effort: float = DEFAULT_EFFORT,
+    seconds: float | None = None,
 ) -> SearchResult:
     """Find the plan that loses least within the budgets, measured on this machine.
 
@@ -145,6 +158,9 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         cache: Folder of measured values; a folder of the user by default.
         progress: Called with each step of long work.
         solver: Name of the solver.
+        effort: What sensitivity and refinement may spend, in exact passes of every layer and
+            format: below 1.2 random directions stand for the pass, from 2 on there are rounds.
+        seconds: No round begins after so long; None for no limit.
 
     Raises:
         InfeasibleBudgetError: No plan keeps the budgets; says what is reachable.
@@ -172,6 +188,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         cache=cache,
         progress=clock.report,
     )
+    spending = Effort.of(effort, seconds=seconds)
     measured = measure_prepared(
         prepared,
         formats=formats,
@@ -179,9 +196,19 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         threads=threads,
         seed=seed,
         progress=clock.report,
+        metric=metric_of(spending, samples=prepared.calibration.samples),
+        keeps_changes=spending.is_exact and max_drop is None,
+        fixed=fixed,
+    )
+    suggester = Suggester(
+        prepared, measured, fixed=fixed or {}, effort=spending, seed=seed, progress=clock.report
     )
     space = SearchSpace(
-        sensitivity=measured.sensitivity, costs=measured.costs, fixed=fixed or {}, solver=solver
+        sensitivity=measured.sensitivity,
+        costs=measured.costs,
+        fixed=fixed or {},
+        solver=solver,
+        suggest=suggester,
     )
     found = wanted.chosen(
         space, contest=_contest(prepared, threads=threads, seed=seed), progress=clock.report
@@ -192,6 +219,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         found=found,
         phases=clock.phases(),
         own_validation=validation is not None,
+        refined=suggester.refined,
     )
 
 
@@ -214,6 +242,7 @@ def _result(
     found: Found,
     phases: Mapping[str, float],
     own_validation: bool,
+    refined: Sequence[Refined],
 ) -> SearchResult:
     winner = found.tried[0]
     plan = _at_contest_speed(winner)
@@ -239,7 +268,8 @@ def _result(
         front=found.front,
         model=None if deployment is None else deployment.model,
         phases=phases,
-        notes=_notes(found, own_validation=own_validation),
+        notes=(*_notes(found, own_validation=own_validation), *rounds_told(refined)),
+        trace=tuple(step for each in refined for step in each.steps),
     )
 
 

@@ -46,7 +46,7 @@ def test_the_smallest_plan_that_loses_at_most_a_point(model: nn.Module, tmp_path
         runtime="simulation",
         max_drop=1.0,
         minimise="weight_bytes",
-        cache=tmp_path,
+        cache=str(tmp_path),
     )
     rows = {row.quantity: row for row in found.verification}
     row = rows["drop of accuracy on validation data"]
