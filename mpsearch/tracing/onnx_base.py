@@ -5,21 +5,16 @@ from typing import Final
 
 import onnx
 import torch
-from onnx import TensorProto
 
 from mpsearch.errors import ModelError
 from mpsearch.tracing.onnx_import.model import OnnxModel
 from mpsearch.tracing.onnx_import.module import OUTPUT_KEY
-from mpsearch.tracing.onnx_import.tensors import TORCH_TYPES, to_proto
+from mpsearch.tracing.onnx_import.tensors import ONNX_TYPES, to_proto
 from mpsearch.tracing.traced_model import TracedModel, tensor_at
 
 LAYER_KEY: Final = "mpsearch.layer"
 COMPUTING: Final = frozenset({"MatMul", "Gemm", "Conv", "Gather"})
 _LARGEST_FILE: Final = 2**31 - 2**24  # protobuf's limit, less room for the structure
-_SUB_BYTE: Final = frozenset({TensorProto.INT4, TensorProto.UINT4})
-_ONNX_TYPES: Final = {
-    kind: number for number, kind in TORCH_TYPES.items() if number not in _SUB_BYTE
-}
 
 
 def own_file(traced: TracedModel, origin: OnnxModel) -> onnx.ModelProto:
@@ -75,5 +70,5 @@ def _add_weights_(graph: onnx.GraphProto, origin: OnnxModel) -> None:
                 f"The model has more than {_LARGEST_FILE} bytes of weights. Expected less, the "
                 "most that one ONNX file holds. Choose the runtime 'simulation'."
             )
-        kind = origin.types.get(name, _ONNX_TYPES[tensor.dtype])
+        kind = origin.types.get(name, ONNX_TYPES[tensor.dtype])
         graph.initializer.append(to_proto(tensor, name=name, data_type=kind))

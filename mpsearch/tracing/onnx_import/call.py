@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mpsearch.errors import ModelError
 from mpsearch.tracing.onnx_import.graph import OnnxNode
+from mpsearch.tracing.onnx_import.tensors import ONNX_TYPES
 from mpsearch.tracing.onnx_import.values import (
     MOST_NUMBERS,
     Known,
@@ -89,6 +90,17 @@ class NodeCall:
                 "numbers that are constant or follow from the shapes of the inputs",
             )
         return found
+
+    def is_known(self, place: int) -> bool:
+        """Return whether the numbers of an input are known while tracing."""
+        found = self.value(place)
+        return isinstance(found, Known) or not torch.compiler.is_exporting()
+
+    def element_type(self, place: int) -> int:
+        """Return the element type of an input in ONNX, which has more types than torch."""
+        declared = self.node.types[place] if place < len(self.node.types) else 0
+        value = self.value(place)
+        return declared or ONNX_TYPES[value.dtype]
 
     def sizes(self, place: int) -> list[Size]:
         """Return a known input as a list of sizes, axes or the like."""

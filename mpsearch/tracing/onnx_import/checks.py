@@ -1,14 +1,19 @@
 """What must hold of an ONNX file before anything of it runs."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import onnx
 from onnx import defs
 
 from mpsearch.errors import ModelError
-from mpsearch.tracing.onnx_import.graph import DEFAULT_DOMAIN, plain_domain
+from mpsearch.tracing.onnx_import.graph import (
+    DEFAULT_DOMAIN,
+    names_read,
+    plain_domain,
+    subgraphs,
+)
 
 _OLDEST_OPSET: Final = 7  # before, broadcasting had rules of its own
 _MOST_NAMED: Final = 20
@@ -98,25 +103,6 @@ def sort_nodes_(graph: onnx.GraphProto) -> None:
     nodes = [onnx.NodeProto.FromString(graph.node[place].SerializeToString()) for place in order]
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def names_read(node: onnx.NodeProto) -> set[str]:
-    """Return the names that a node reads, those that its subgraphs take from outside too."""
-    found = {name for name in node.input if name}
-    for inner in subgraphs(node):
-        own = {each.name for each in (*inner.input, *inner.initializer)}
-        own |= {name for child in inner.node for name in child.output}
-        read = {name for child in inner.node for name in names_read(child)}
-        found |= (read | {output.name for output in inner.output}) - own
-    return found
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graphs that a node holds as attributes."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def title_of(node: onnx.NodeProto) -> str:

@@ -12,6 +12,9 @@ from mpsearch.errors import ModelError
 from mpsearch.tracing.onnx_import.tensors import read_tensor, torch_type
 
 DEFAULT_DOMAIN: Final = ""
+# Set on a QuantizeLinear whose codes only DequantizeLinear reads.
+STRAIGHT_THROUGH: Final = "mpsearch.straight_through"
+_NO_TYPES: Final[Mapping[str, int]] = {}
 _SAME_AS_DEFAULT: Final = frozenset({"", "ai.onnx"})
 
 
@@ -21,7 +24,8 @@ class OnnxNode:
     """One node: names of its tensors ("" where left out) and its attributes as Python values.
 
     `name` is its own name, else "" : what a reader calls it is `title`. `version` is that of
-    the operator set its domain was imported with.
+    the operator set its domain was imported with; `types` are the element types of its inputs
+    in ONNX, 0 where only the tensor says.
     """
 
     name: str
@@ -31,6 +35,7 @@ class OnnxNode:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    types: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
@@ -65,12 +70,20 @@ def plain_domain(domain: str) -> str:
 
 
 def graph_of(
-    proto: onnx.GraphProto, *, versions: Mapping[str, int], constants: Mapping[str, Tensor]
+    proto: onnx.GraphProto,
+    *,
+    versions: Mapping[str, int],
+    constants: Mapping[str, Tensor],
+    types: Mapping[str, int],
 ) -> OnnxGraph:
-    """Return a graph; `constants` stand for its initialisers."""
+    """Return a graph; `constants` stand for its initialisers, `types` are theirs by name."""
     given = {value.name for value in proto.input}
+    known = dict(types) | _declared(proto)
+    straight = _straight_through(proto)
     return OnnxGraph(
-        nodes=tuple(node_of(node, versions=versions) for node in proto.node),
+        nodes=tuple(
+            node_of(node, versions=versions, types=known, straight=straight) for node in proto.node
+        ),
         inputs=tuple(value.name for value in proto.input if value.name not in constants),
         outputs=tuple(value.name for value in proto.output),
         constants={name: value for name, value in constants.items() if name not in given}
@@ -78,8 +91,32 @@ def graph_of(
     )
 
 
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Return the names that a node reads, those that its subgraphs take from outside too."""
+    found = {name for name in node.input if name}
+    for inner in subgraphs(node):
+        own = {each.name for each in (*inner.input, *inner.initializer)}
+        own |= {name for child in inner.node for name in child.output}
+        read = {name for child in inner.node for name in names_read(child)}
+        found |= (read | {output.name for output in inner.output}) - own
+    return found
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node holds as attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
 def node_of(
-    proto: onnx.NodeProto, *, versions: Mapping[str, int], with_attributes: bool = True
+    proto: onnx.NodeProto,
+    *,
+    versions: Mapping[str, int],
+    types: Mapping[str, int] = _NO_TYPES,
+    straight: frozenset[str] = frozenset(),
+    with_attributes: bool = True,
 ) -> OnnxNode:
     """Return a node as plain data.
 
@@ -95,9 +132,11 @@ def node_of(
         version=versions.get(domain, 1),
         inputs=tuple(proto.input),
         outputs=tuple(proto.output),
+        types=tuple(types.get(name, 0) for name in proto.input),
         attributes={
             each.name: _attribute(each, versions=versions, node=proto) for each in attributes
-        },
+        }
+        | ({STRAIGHT_THROUGH: 1} if straight.intersection(proto.output) else {}),
     )
 
 
@@ -105,7 +144,8 @@ def _attribute(proto: AttributeProto, *, versions: Mapping[str, int], node: onnx
     kind = proto.type
     if kind == AttributeProto.GRAPH:
         inner = {each.name: read_tensor(each, extent=None) for each in proto.g.initializer}
-        return graph_of(proto.g, versions=versions, constants=inner)
+        types = {each.name: each.data_type for each in proto.g.initializer}
+        return graph_of(proto.g, versions=versions, constants=inner, types=types)
     if kind == AttributeProto.TENSOR:
         return read_tensor(proto.t, extent=None)
     if kind == AttributeProto.STRING:
@@ -121,6 +161,27 @@ def _attribute(proto: AttributeProto, *, versions: Mapping[str, int], node: onnx
             "texts, a tensor or a graph. Export the model again."
         )
     return tuple(proto.floats if kind == AttributeProto.FLOATS else proto.ints)
+
+
+def _declared(proto: onnx.GraphProto) -> dict[str, int]:
+    """Return the element types that inputs and casts declare."""
+    found = {value.name: value.type.tensor_type.elem_type for value in proto.input}
+    for node in proto.node:
+        if node.op_type == "Cast":
+            found.update((node.output[0], each.i) for each in node.attribute if each.name == "to")
+    return found
+
+
+def _straight_through(proto: onnx.GraphProto) -> frozenset[str]:
+    """Return the codes that only DequantizeLinear reads, as what is to be dequantised."""
+    elsewhere = {value.name for value in proto.output}
+    for node in proto.node:
+        is_back = node.op_type == "DequantizeLinear"
+        elsewhere.update(list(node.input)[1:] if is_back else names_read(node))
+    codes = {
+        name for node in proto.node if node.op_type == "QuantizeLinear" for name in node.output
+    }
+    return frozenset(codes - elsewhere)
 
 
 def value_types(proto: onnx.GraphProto) -> dict[str, tuple[int, tuple[int | str | None, ...]]]:

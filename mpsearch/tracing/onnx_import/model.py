@@ -3,27 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 import onnx
-from onnx import TensorProto, inliner
+from onnx import TensorProto, defs, inliner
 from torch import Tensor
 
 from mpsearch.errors import ModelError
 from mpsearch.tracing.onnx_import.checks import (
     check_names,
     check_operators,
-    names_read,
     parsed,
     sort_nodes_,
     versions_of,
 )
-from mpsearch.tracing.onnx_import.graph import graph_of, value_types
+from mpsearch.tracing.onnx_import.graph import graph_of, names_read, value_types
 from mpsearch.tracing.onnx_import.module import OnnxModule
 from mpsearch.tracing.onnx_import.simplify import Simplifier, unknown_operators
 from mpsearch.tracing.onnx_import.tensors import external_extent, read_tensor
 from mpsearch.tracing.onnx_import.upgrade import upgraded
 from mpsearch.tracing.onnx_import.wire import read_structure
+
+_DEEPEST_FUNCTIONS: Final = 4  # functions of onnx that are made of others
 
 
 @final
@@ -89,6 +90,10 @@ def load_onnx(path: Path, *, settings: Mapping[str, Tensor] | None = None) -> On
             extent = external_extent(tensor, folder=path.parent)
         constants[tensor.name] = read_tensor(tensor, extent=extent)
     found = from_structure(proto, constants=constants, types=types, settings=settings or {})
+    if not found.inputs:
+        raise ModelError(
+            f"File {str(path)!r} has no inputs. Expected at least one. Export it with inputs."
+        )
     tokenizer = path.parent / "tokenizer.json"
     return replace(found, tokenizer_file=tokenizer if tokenizer.exists() else None)
 
@@ -102,14 +107,15 @@ def from_structure(
 ) -> OnnxModel:
     """Return the model of a file whose weights have been read; `proto` is changed."""
     proto = inliner.inline_local_functions(proto) if proto.functions else proto
-    proto, is_current = upgraded(proto, weights=constants)
+    proto, is_current = upgraded(_written_out(proto), weights=constants)
     versions = versions_of(proto)
     for tensor in proto.graph.initializer:  # the converter adds some of its own
         if tensor.name not in constants:
             constants[tensor.name] = read_tensor(tensor, extent=None)
+            types[tensor.name] = tensor.data_type
     _fix_inputs_(proto.graph, settings, constants=constants)
     check_operators(unknown_operators(proto.graph, versions))
-    Simplifier(constants, versions=versions).run_(proto.graph)
+    Simplifier(constants, types=types, versions=versions).run_(proto.graph)
     inputs = tuple(
         OnnxInput(name=name, element_type=kind, sizes=sizes)
         for name, (kind, sizes) in value_types(proto.graph).items()
@@ -119,12 +125,34 @@ def from_structure(
     kept = {name: value for name, value in constants.items() if name in used}
     del proto.graph.initializer[:]
     return OnnxModel(
-        module=OnnxModule(graph_of(proto.graph, versions=versions, constants=kept)),
+        module=OnnxModule(graph_of(proto.graph, versions=versions, constants=kept, types=types)),
         structure=proto,
         inputs=inputs,
         types=types,
         is_current=is_current,
     )
+
+
+def _written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace operators that we do not know by what onnx says that they are made of."""
+    versions = versions_of(proto)
+    for _ in range(_DEEPEST_FUNCTIONS):
+        unknown = unknown_operators(proto.graph, versions)
+        known = [name for name in unknown if defs.has(name) and _has_body(name, versions[""])]
+        if not known:
+            break
+        ids = [("", name) for name in known]
+        try:
+            proto = inliner.inline_selected_functions(proto, ids, inline_schema_functions=True)
+        except RuntimeError:  # it fails on inputs that are left out; they are listed as unknown
+            break
+    return proto
+
+
+def _has_body(name: str, version: int) -> bool:
+    schema = defs.get_schema(name, version)
+    # The stubs of onnx lack both names.
+    return any(getattr(schema, key) for key in ("has_function", "has_context_dependent_function"))
 
 
 def _fix_inputs_(
@@ -142,7 +170,3 @@ def _fix_inputs_(
     kept = [value for value in graph.input if value.name not in constants]
     del graph.input[:]
     graph.input.extend(kept)
-    if not kept:
-        raise ModelError(
-            "The ONNX file has no inputs. Expected at least one. Export the model with inputs."
-        )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mpsearch.errors import ModelError
 from mpsearch.tracing.onnx_import.call import NodeCall
+from mpsearch.tracing.onnx_import.control import CONTROL, run_control
 from mpsearch.tracing.onnx_import.graph import OnnxGraph, OnnxNode
 from mpsearch.tracing.onnx_import.operators import operator_of
 from mpsearch.tracing.onnx_import.sizes import on_known
@@ -74,8 +75,8 @@ def run_graph(graph: OnnxGraph, values: dict[str, Value | None]) -> None:
 
 def _run_node(node: OnnxNode, values: dict[str, Value | None]) -> Sequence[Value | None]:
     call = NodeCall(node, [values[name] if name else None for name in node.inputs])
-    if node.op == "If":
-        return _branch(call, values)
+    if node.op in CONTROL and not node.domain:
+        return run_control(call, values, run=run_graph)
     try:
         first = next((name for name in node.outputs if name), "")
         with fx_traceback.annotate({NODE_KEY: node.title, OUTPUT_KEY: first}):
@@ -90,16 +91,6 @@ def _run_node(node: OnnxNode, values: dict[str, Value | None]) -> Sequence[Value
             "Expected inputs that the operator takes. Check the model and the shapes of the data."
         ) from error
     return [result] if isinstance(result, Tensor | Known) else list(result)
-
-
-def _branch(call: NodeCall, values: dict[str, Value | None]) -> list[Value | None]:
-    """Run the branch of an If whose condition is known."""
-    name = "then_branch" if bool(call.scalar(0)) else "else_branch"
-    branch = call.needed(name, OnnxGraph)
-    inner: dict[str, Value | None] = dict(values)
-    inner.update({key: known_constant(value) for key, value in branch.constants.items()})
-    run_graph(branch, inner)
-    return [inner[each] for each in branch.outputs]
 
 
 def _output(values: Mapping[str, Value | None], name: str) -> Tensor:

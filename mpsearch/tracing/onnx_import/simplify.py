@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mpsearch.errors import ModelError
 from mpsearch.tracing.onnx_import.call import NodeCall
-from mpsearch.tracing.onnx_import.checks import names_read, subgraphs, title_of
-from mpsearch.tracing.onnx_import.graph import OnnxNode, node_of
+from mpsearch.tracing.onnx_import.checks import title_of
+from mpsearch.tracing.onnx_import.graph import OnnxNode, names_read, node_of, subgraphs
 from mpsearch.tracing.onnx_import.operators import is_known, operator_of
 from mpsearch.tracing.onnx_import.tensors import read_tensor
 from mpsearch.tracing.onnx_import.values import Known, Value, as_tensor, known_constant
@@ -39,8 +39,15 @@ _DEEPEST: Final = 20  # branches within branches
 class Simplifier:
     """Simplifies one graph; `constants` grow by what is folded."""
 
-    def __init__(self, constants: dict[str, Tensor], *, versions: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        constants: dict[str, Tensor],
+        *,
+        types: dict[str, int],
+        versions: Mapping[str, int],
+    ) -> None:
         self.constants = constants
+        self._types = types
         self._versions = versions
         self._names: dict[str, str] = {}
         self._nodes: list[onnx.NodeProto] = []
@@ -115,7 +122,7 @@ class Simplifier:
             return False
         if not all(name in self.constants for name in node.input if name):
             return False
-        plain = node_of(node, versions=self._versions)
+        plain = node_of(node, versions=self._versions, types=self._types)
         if not is_known(plain) or self._is_turned_matrix(plain):
             return False
         given = [known_constant(self.constants[name]) if name else None for name in plain.inputs]
@@ -124,6 +131,7 @@ class Simplifier:
         for name, result in zip(node.output, _run(plain, given), strict=False):
             if name:
                 self.constants[name] = result
+        self._types.update(_declared_types(node))
         return True
 
     def _is_turned_matrix(self, node: OnnxNode) -> bool:
@@ -146,6 +154,16 @@ def unknown_operators(graph: onnx.GraphProto, versions: Mapping[str, int]) -> di
             for name, titles in unknown_operators(inner, versions).items():
                 found.setdefault(name, []).extend(titles)
     return found
+
+
+def _declared_types(node: onnx.NodeProto) -> dict[str, int]:
+    """Return the element type of what a node gives, where torch has none of its own for it."""
+    for attribute in node.attribute:
+        if node.op_type == "Cast" and attribute.name == "to":
+            return {node.output[0]: attribute.i}
+        if node.op_type == "Constant" and attribute.HasField("t"):
+            return {node.output[0]: attribute.t.data_type}
+    return {}
 
 
 def _used(nodes: list[onnx.NodeProto], *, outputs: Iterable[str]) -> list[onnx.NodeProto]:

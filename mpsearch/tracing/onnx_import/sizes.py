@@ -22,6 +22,7 @@ from mpsearch.tracing.onnx_import.values import (
     Value,
     as_float,
     as_whole,
+    first_number,
     known,
     larger,
     root,
@@ -220,7 +221,7 @@ def _constant_of_shape(call: NodeCall) -> Known | None:
     if math.prod(sizes) > MOST_KNOWN:
         return None
     filled = call.node.attributes.get("value")
-    number = filled.reshape(-1)[0].item() if isinstance(filled, Tensor) else 0.0
+    number = first_number(filled) if isinstance(filled, Tensor) else 0.0
     dtype = filled.dtype if isinstance(filled, Tensor) else torch.float32
     return known(np.full([int(each) for each in sizes], number, dtype=object), dtype=dtype)
 

@@ -43,6 +43,13 @@ TORCH_TYPES: Final[Mapping[int, torch.dtype]] = {
     TensorProto.INT2: torch.int8,
     TensorProto.UINT2: torch.uint8,
 }
+_SUB_BYTE: Final = frozenset(
+    {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2}
+)
+# The element type of ONNX that a type of torch has by itself.
+ONNX_TYPES: Final[Mapping[torch.dtype, int]] = {
+    kind: number for number, kind in TORCH_TYPES.items() if number not in _SUB_BYTE
+}
 # What torch and NumPy do not both have: read as bytes and viewed.
 _VIEWED: Final = frozenset(
     {
@@ -53,9 +60,6 @@ _VIEWED: Final = frozenset(
         torch.float8_e5m2fnuz,
         torch.float8_e8m0fnu,
     }
-)
-_SUB_BYTE: Final = frozenset(
-    {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2}
 )
 _MOST_DIMENSIONS: Final = 32
 

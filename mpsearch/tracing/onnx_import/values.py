@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy import ndarray
 from torch import SymInt, Tensor
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from mpsearch.errors import ModelError
 
@@ -70,9 +71,17 @@ def known_constant(tensor: Tensor) -> Value:
     if tensor.numel() > MOST_KNOWN or not is_plain or "float8" in str(tensor.dtype):
         return tensor
     array = np.empty(tuple(tensor.shape), dtype=object)
-    flat = tensor.detach().reshape(-1).tolist()
+    with unset_fake_temporarily():  # a constant is no part of what is traced
+        flat = tensor.detach().reshape(-1).tolist()
     array.reshape(-1)[:] = flat
     return Known(array=array, dtype=tensor.dtype, tensor=tensor)
+
+
+def first_number(tensor: Tensor) -> float | int | bool:
+    """Return the first number of a constant."""
+    with unset_fake_temporarily():  # as above
+        number: float | int | bool = tensor.reshape(-1)[0].item()
+    return number
 
 
 def as_tensor(value: Value) -> Tensor:

@@ -7,15 +7,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from mpsearch.tracing.onnx_import.call import Operator
+from mpsearch.tracing.onnx_import.control import CONTROL
 from mpsearch.tracing.onnx_import.graph import OnnxNode
+from mpsearch.tracing.onnx_import.operators.attention import ATTENTION
 from mpsearch.tracing.onnx_import.operators.convolution import CONVOLUTION
 from mpsearch.tracing.onnx_import.operators.elementwise import ELEMENTWISE
 from mpsearch.tracing.onnx_import.operators.indexing import INDEXING
 from mpsearch.tracing.onnx_import.operators.matmul import MATMUL
 from mpsearch.tracing.onnx_import.operators.normalisation import NORMALISATION
 from mpsearch.tracing.onnx_import.operators.pooling import POOLING
+from mpsearch.tracing.onnx_import.operators.quantisation import QUANTISATION
+from mpsearch.tracing.onnx_import.operators.recurrent import RECURRENT
 from mpsearch.tracing.onnx_import.operators.reductions import REDUCTIONS
+from mpsearch.tracing.onnx_import.operators.resizing import RESIZING
 from mpsearch.tracing.onnx_import.operators.shapes import SHAPES
+from mpsearch.tracing.onnx_import.operators.signals import SIGNALS
 
 OPERATORS: Final[Mapping[str, Operator]] = {
     **ELEMENTWISE,
@@ -26,14 +32,17 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     **MATMUL,
     **CONVOLUTION,
     **POOLING,
+    **QUANTISATION,
+    **RECURRENT,
+    **RESIZING,
+    **SIGNALS,
+    **ATTENTION,
 }
-# `If` runs other nodes, so the module that runs nodes does it.
-_OTHERWISE: Final = frozenset({"If"})
 
 
 def is_known(node: OnnxNode) -> bool:
     """Return whether a node's operator can be run."""
-    return not node.domain and (node.op in OPERATORS or node.op in _OTHERWISE)
+    return not node.domain and (node.op in OPERATORS or node.op in CONTROL)
 
 
 def operator_of(node: OnnxNode) -> Operator:

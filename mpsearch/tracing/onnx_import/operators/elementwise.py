@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mpsearch.tracing.onnx_import.call import NodeCall, Operator, Operators
-from mpsearch.tracing.onnx_import.tensors import torch_type
+from mpsearch.tracing.onnx_import.call import NodeCall, Operator, Operators, Result
+from mpsearch.tracing.onnx_import.values import as_tensor
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
@@ -55,20 +55,6 @@ def _pow(call: NodeCall) -> Tensor:
 def _mod(call: NodeCall) -> Tensor:
     function = torch.fmod if call.attribute("fmod", 0) else torch.remainder
     return function(call.tensor(0), call.tensor(1))
-
-
-def _cast(call: NodeCall) -> Tensor:
-    return converted(call, call.tensor(0), data_type=call.needed("to", int))
-
-
-def converted(call: NodeCall, value: Tensor, *, data_type: int) -> Tensor:
-    """Return a tensor in another type of ONNX; whole numbers of 4 bits wrap."""
-    dtype = torch_type(data_type, name=call.node.title)
-    return value.to(dtype)
-
-
-def _cast_like(call: NodeCall) -> Tensor:
-    return call.tensor(0).to(call.tensor(1).dtype)
 
 
 def _clip(call: NodeCall) -> Tensor:
@@ -154,22 +140,7 @@ def _is_inf(call: NodeCall) -> Tensor:
 def _bit_shift(call: NodeCall) -> Tensor:
     left = call.needed("direction", str) == "LEFT"
     function = torch.bitwise_left_shift if left else torch.bitwise_right_shift
-    value, shift = call.tensor(0), call.tensor(1)
-    if value.dtype in _UNSIGNED:
-        return function(value.long(), shift.long()).to(value.dtype)
-    return function(value, shift)
-
-
-def _widened(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
-    """Return a whole-number operator that also takes the types torch has no kernel for."""
-
-    def run(call: NodeCall) -> Tensor:
-        first, second = call.tensor(0), call.tensor(1)
-        if first.dtype in _UNSIGNED:
-            return function(first.long(), second.long()).to(first.dtype)
-        return function(first, second)
-
-    return run
+    return function(call.tensor(0), call.tensor(1))
 
 
 def _where(call: NodeCall) -> Tensor:
@@ -209,7 +180,7 @@ def _hardmax(call: NodeCall) -> Tensor:
 
 _UNSIGNED: Final = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
-ELEMENTWISE: Final[Operators] = {
+_PLAIN: Final[Operators] = {
     "Abs": _unary(torch.abs),
     "Acos": _unary(torch.acos),
     "Acosh": _unary(torch.acosh),
@@ -220,12 +191,10 @@ ELEMENTWISE: Final[Operators] = {
     "Atan": _unary(torch.atan),
     "Atanh": _unary(torch.atanh),
     "BitShift": _bit_shift,
-    "BitwiseAnd": _widened(torch.bitwise_and),
+    "BitwiseAnd": _binary(torch.bitwise_and),
     "BitwiseNot": _unary(torch.bitwise_not),
-    "BitwiseOr": _widened(torch.bitwise_or),
-    "BitwiseXor": _widened(torch.bitwise_xor),
-    "Cast": _cast,
-    "CastLike": _cast_like,
+    "BitwiseOr": _binary(torch.bitwise_or),
+    "BitwiseXor": _binary(torch.bitwise_xor),
     "Ceil": _unary(torch.ceil),
     "Celu": _celu,
     "Clip": _clip,
@@ -285,3 +254,26 @@ ELEMENTWISE: Final[Operators] = {
     "Where": _where,
     "Xor": _binary(torch.logical_xor),
 }
+
+
+def _widened(operator: Operator) -> Operator:
+    """Return an operator that also takes unsigned numbers for which torch has no kernels."""
+
+    def run(call: NodeCall) -> Result:
+        given = [as_tensor(value) if value is not None else None for value in call.values]
+        narrow = {value.dtype for value in given if value is not None} & _UNSIGNED
+        if not narrow:
+            return operator(call)
+        wide = [
+            value.long() if value is not None and value.dtype in _UNSIGNED else value
+            for value in given
+        ]
+        found = operator(NodeCall(call.node, wide))
+        (dtype,) = narrow
+        is_whole = isinstance(found, Tensor) and found.dtype is torch.int64
+        return found.to(dtype) if isinstance(found, Tensor) and is_whole else found
+
+    return run
+
+
+ELEMENTWISE: Final[Operators] = {name: _widened(each) for name, each in _PLAIN.items()}

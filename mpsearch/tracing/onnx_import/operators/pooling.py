@@ -139,21 +139,22 @@ def _global_lp_pool(call: NodeCall) -> Tensor:
 
 def _max_unpool(call: NodeCall) -> Tensor:
     value, places = call.tensor(0), call.tensor(1)
-    if call.has(2):
-        sizes = call.integers(2)
-    else:
-        kernel = call.needed("kernel_shape", tuple)
-        rank = len(kernel)
-        strides = call.attribute("strides", (1,) * rank)
-        pads = call.attribute("pads", (0,) * (2 * rank))
-        inner = [
-            (size - 1) * strides[i] + kernel[i] - pads[i] - pads[i + rank]
-            for i, size in enumerate(value.shape[2:])
-        ]
-        sizes = [*value.shape[:2], *inner]
-    call.checked(sizes)
+    kernel = call.needed("kernel_shape", tuple)
+    rank = len(kernel)
+    strides = call.attribute("strides", (1,) * rank)
+    pads = call.attribute("pads", (0,) * (2 * rank))
+    inner = [
+        (size - 1) * strides[i] + kernel[i] - pads[i] - pads[i + rank]
+        for i, size in enumerate(value.shape[2:])
+    ]
+    sizes = call.checked([*value.shape[:2], *inner])
     flat = torch.zeros(math.prod(sizes), dtype=value.dtype)
-    return flat.scatter(0, places.reshape(-1), value.reshape(-1)).reshape(sizes)
+    done = flat.scatter(0, places.reshape(-1), value.reshape(-1)).reshape(sizes)
+    if not call.has(2):
+        return done
+    # Places count in the size that follows from the kernel; more room is added behind.
+    room: list[Any] = [want - have for want, have in zip(call.integers(2), sizes, strict=True)]
+    return functional.pad(done, [each for more in reversed(room) for each in (0, more)])
 
 
 POOLING: Final[Operators] = {

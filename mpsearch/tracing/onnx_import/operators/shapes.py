@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mpsearch.tracing.onnx_import.call import NodeCall, Operators, Result
 from mpsearch.tracing.onnx_import.tensors import torch_type
-from mpsearch.tracing.onnx_import.values import Size, known, known_constant
+from mpsearch.tracing.onnx_import.values import Size, first_number, known, known_constant
 
 
 def _constant(call: NodeCall) -> Result:
@@ -109,7 +109,7 @@ def _constant_of_shape(call: NodeCall) -> Tensor:
     sizes = call.checked(call.sizes(0))
     filled = call.node.attributes.get("value")
     if isinstance(filled, Tensor):
-        return torch.full(sizes, filled.reshape(-1)[0].item(), dtype=filled.dtype)
+        return torch.full(sizes, first_number(filled), dtype=filled.dtype)
     return torch.zeros(sizes)
 
 
@@ -196,7 +196,9 @@ def _space_to_depth(call: NodeCall) -> Tensor:
     value, block = call.tensor(0), call.needed("blocksize", int)
     batch, channels, height, width = value.shape
     parts = value.reshape(batch, channels, height // block, block, width // block, block)
-    parts = parts.permute(0, 3, 5, 1, 2, 4)
+    # Channels last within a block, as ONNX counts by default, or first.
+    is_first = call.attribute("mode", "DCR") == "CRD"
+    parts = parts.permute(0, 1, 3, 5, 2, 4) if is_first else parts.permute(0, 3, 5, 1, 2, 4)
     return parts.reshape(batch, channels * block**2, height // block, width // block)
 
 
