@@ -4,9 +4,7 @@ Run as `python -m benchmarks.path.interrupted CACHE JOURNAL TABLE SENTENCES`.
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from benchmarks.path import minilm
@@ -23,18 +21,18 @@ def main() -> None:
     """Measure and save the table; every lookup that misses begins a layer, every put ends one."""
     cache_folder, journal, table, count = sys.argv[1:]
     cache = Cache(folder=Path(cache_folder))
-    get, put = Cache.get, Cache.put
+    get, put = Cache.get_bytes, Cache.put_bytes
 
-    def noted_get(self: Cache, kind: str, key: str) -> dict[str, Any] | None:  # noqa: PLR0917  # as what it stands for
+    def noted_get(self: Cache, kind: str, key: str) -> bytes | None:  # noqa: PLR0917  # as what it stands for
         found = get(self, kind, key)
         if kind == _KIND and found is None:
             _note(Path(journal), f"begin {key}")
         return found
 
     def noted_put(  # noqa: PLR0917  # as what it stands for
-        self: Cache, kind: str, key: str, *, value: Mapping[str, Any]
+        self: Cache, kind: str, key: str, *, content: bytes
     ) -> None:
-        put(self, kind, key, value=value)
+        put(self, kind, key, content=content)
         if kind == _KIND:
             _note(Path(journal), f"end {key}")
 
@@ -47,7 +45,10 @@ def main() -> None:
         tokenizer=model.tokenizer_file,
     )
     quantizers = observe_ranges(graph, data, cache=cache)
-    with patch.object(Cache, "get", noted_get), patch.object(Cache, "put", noted_put):
+    with (
+        patch.object(Cache, "get_bytes", noted_get),
+        patch.object(Cache, "put_bytes", noted_put),
+    ):
         found = METRICS[_KIND].measure(
             graph,
             task=TASKS["embedding"],

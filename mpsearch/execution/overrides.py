@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, fx
 
 from mpsearch.core.formats import Format, Granularity
 from mpsearch.core.graph import Layer, Op
@@ -89,6 +89,22 @@ def layer_override(
             dynamic_group=dynamic_group,
         )
     return overrides
+
+
+def with_weight(node: fx.Node, weight: Tensor) -> Override:
+    """Return the operator of a layer's node with another weight, in the model's orientation."""
+    operator = layer_operator(node)
+    target: Any = node.target
+    assert operator is not None
+
+    def compute(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - an operator's arguments
+        changed = list(args)
+        changed[operator.weight] = weight
+        result = target(*changed, **kwargs)
+        assert isinstance(result, Tensor)
+        return result
+
+    return compute
 
 
 class _Stored:

@@ -16,6 +16,7 @@ from mpsearch.execution.interpreter import (
     weight_shapes,
     with_last_uses,
 )
+from mpsearch.execution.spilled_values import SpilledValues
 from mpsearch.tracing.trace import layer_macs
 from mpsearch.tracing.traced_model import TracedModel
 
@@ -25,7 +26,8 @@ class PrefixStore:
     """All node values of one pass over one batch: that of fp32, or with `around` of a plan.
 
     `full_macs` are the multiply-accumulates of a whole pass over this batch, `macs` those
-    that were run so far, the reference pass included. Memory: every activation once.
+    that were run so far, the reference pass included. Memory: every activation once, or
+    `limit_bytes` of them and the rest on disk.
     """
 
     def __init__(
@@ -34,11 +36,12 @@ class PrefixStore:
         batch: Mapping[str, Tensor],
         *,
         around: Mapping[str, Override] = NO_OVERRIDES,
+        limit_bytes: int | None = None,
     ) -> None:
         self._traced = traced
         self._around = around
         self._nodes: tuple[fx.Node, ...] = tuple(traced.module.graph.nodes)
-        self._values: dict[fx.Node, Any] = {}
+        self._values = SpilledValues(limit_bytes)
         self._weights = weight_shapes(traced)
         self.macs = 0
         inputs = iter(traced.inputs(on_device_of(traced, batch)))
@@ -51,6 +54,11 @@ class PrefixStore:
                         node, self._values, override=around.get(node.name)
                     )
         self.full_macs = self.macs
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Return how much of the activations lies on disk."""
+        return self._values.spilled_bytes
 
     @property
     def output(self) -> Any:  # noqa: ANN401 - models return tensors, tuples, dicts
@@ -84,8 +92,8 @@ class PrefixStore:
         """
         layer_of = {node: name for name, nodes in self._traced.nodes.items() for node in nodes}
         for node in self._nodes:
-            value = self._values.get(node)
-            if node.name not in layer_of or not isinstance(value, Tensor):
+            value = self._values[node] if node.name in layer_of else None
+            if not isinstance(value, Tensor):
                 continue
             broken = ~torch.isfinite(value)
             if bool(broken.any()):

@@ -90,6 +90,12 @@ def find_sample_axes(traced: TracedModel, batch: Mapping[str, Tensor]) -> Sample
     )
 
 
+def bytes_per_sample(traced: TracedModel, batch: Mapping[str, Tensor]) -> int:
+    """Return how many bytes all node values of one of the batch's samples take."""
+    alone = {name: value[:1] for name, value in on_device_of(traced, batch).items()}
+    return max(1, _values(traced, alone, names=set())[2])
+
+
 def repeated(operator: Any, samples: int) -> Override:  # noqa: ANN401 - any operator of torch
     """Return the operator with its one output repeated for each of `samples`."""
 

@@ -41,7 +41,7 @@ def transposed_layers(traced: TracedModel) -> frozenset[str]:
 class WeightChanges:
     """Weights as formats store them, less the weights; made at need, kept up to a limit.
 
-    Kept are `limit_bytes` in all, or 1 GiB; what does not fit is made again each time.
+    Kept are `limit_bytes` in all, 1 GiB for None; what does not fit is made again each time.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 from numpy import ndarray
 
 from mpsearch.core.cache import Cache, content_hash
@@ -55,12 +55,12 @@ class Entries:
             identity=content_hash(kind, request.traced.graph.fingerprint, task, *settings),
         )
 
-    def get(self, *parts: object) -> dict[str, Float32[ndarray, "..."]]:
+    def get(self, *parts: object) -> dict[str, Float[ndarray, "..."]]:
         """Return the values kept under a key, by pair; empty where there are none."""
         content = None if self.cache is None else self.cache.get_bytes(self.kind, self._key(*parts))
         return {} if content is None else _unpacked(content)
 
-    def put(self, *parts: object, values: Mapping[str, Float32[ndarray, "..."]]) -> None:
+    def put(self, *parts: object, values: Mapping[str, Float[ndarray, "..."]]) -> None:
         """Keep values by pair, all of one shape, under a key."""
         if self.cache is not None and values:
             self.cache.put_bytes(self.kind, self._key(*parts), content=_packed(values))
@@ -69,14 +69,16 @@ class Entries:
         return content_hash(self.identity, *parts)
 
 
-def _packed(values: Mapping[str, Float32[ndarray, "..."]]) -> bytes:
-    table = np.stack(list(values.values())).astype("<f4")
-    header = json.dumps([list(values), table.shape]).encode()
+def _packed(values: Mapping[str, Float[ndarray, "..."]]) -> bytes:
+    table = np.stack(list(values.values()))
+    table = table.astype(table.dtype.newbyteorder("<"))
+    header = json.dumps([list(values), table.dtype.str, table.shape]).encode()
     return header + _END_OF_NAMES + table.tobytes()
 
 
-def _unpacked(content: bytes) -> dict[str, Float32[ndarray, "..."]]:
+def _unpacked(content: bytes) -> dict[str, Float[ndarray, "..."]]:
     header, _, body = content.partition(_END_OF_NAMES)
-    names, shape = json.loads(header)
-    table = np.frombuffer(body, dtype="<f4").reshape(shape).astype(np.float32)
+    names, dtype, shape = json.loads(header)
+    stored = np.frombuffer(body, dtype=dtype).reshape(shape)
+    table = stored.astype(stored.dtype.newbyteorder("="))
     return dict(zip(names, table, strict=True))

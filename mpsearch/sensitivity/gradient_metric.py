@@ -1,8 +1,7 @@
 """What the metrics with one forward and a few backward passes for all pairs have in common."""
 
-import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from mpsearch.sensitivity.entries import Entries, pair_identity
 from mpsearch.sensitivity.gradient_pass import GradientPass
 from mpsearch.sensitivity.metric import AbstractMetric
 from mpsearch.sensitivity.request import (
+    PHASE,
     Measurement,
     PlacedBatch,
     Request,
@@ -24,8 +24,6 @@ from mpsearch.sensitivity.request import (
     measurement_of_numbers,
     measurement_of_samples,
 )
-
-_LOG = logging.getLogger("mpsearch.sensitivity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,9 @@ class AbstractGradientMetric(AbstractMetric):
         parts: list[Float32[ndarray, "S D L F"]] = []
         places: list[int] = []
         cached = 0
-        batches = _reported(request, phase="measure sensitivity")
+        batches = tracked(
+            request.batches(), PHASE, total=len(request.data), progress=request.progress
+        )
         for placed in batches:
             stored = {draw: entries.get(placed.key, placed.places, draw) for draw in range(draws)}
             wanted = _missing(stored, names=names)
@@ -87,20 +87,6 @@ class AbstractGradientMetric(AbstractMetric):
         self, request: Request, *, outputs: Tensor, part: PlacedBatch, draw: int
     ) -> Tensor:
         """Return what the outputs are differentiated along, in their shape."""
-
-
-def _reported(request: Request, *, phase: str) -> Iterator[PlacedBatch]:
-    try:
-        yield from tracked(
-            request.batches(), phase, total=len(request.data), progress=request.progress
-        )
-    except KeyboardInterrupt:
-        if request.cache is not None:
-            _LOG.warning(
-                "Interrupted; what was measured lies in %s. Run the same again to go on.",
-                request.cache.folder,
-            )
-        raise
 
 
 def _missing(

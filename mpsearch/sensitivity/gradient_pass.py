@@ -1,6 +1,6 @@
 """Backward passes over batches, and what they say of every layer and format."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, final
 
 import numpy as np
@@ -14,7 +14,7 @@ from mpsearch.execution import PrefixStore
 from mpsearch.execution.sample_axis import SampleAxes, find_sample_axes
 from mpsearch.execution.tapped import Tap, TappedPass
 from mpsearch.sensitivity.local_products import LocalProducts
-from mpsearch.sensitivity.request import PlacedBatch, Request, Work
+from mpsearch.sensitivity.request import PlacedBatch, Request, Work, parts_of
 from mpsearch.tasks import Batch
 
 # Outputs of some samples and their places -> what to differentiate them along, per draw.
@@ -47,7 +47,7 @@ class GradientPass:
             self._products = products
         parts = [
             self._part(part, axes=axes, products=products, wanted=wanted)
-            for part in _parts(placed, size=self._part_size(axes, placed))
+            for part in parts_of(placed, size=self._part_size(axes, placed))
         ]
         return {
             draw: {pair: np.concatenate([part[draw][pair] for part in parts]) for pair in found}
@@ -149,17 +149,3 @@ class _Sums:
             for layer, names in self._pairs.items()
             for place, name in enumerate(names)
         }
-
-
-def _parts(placed: PlacedBatch, *, size: int) -> Iterator[PlacedBatch]:
-    samples = len(placed.places)
-    for start in range(0, samples, size):
-        rows = slice(start, start + size)
-        yield PlacedBatch(
-            batch={
-                name: value[rows] if len(value) == samples else value
-                for name, value in placed.batch.items()
-            },
-            places=placed.places[rows],
-            key=placed.key,
-        )

@@ -90,7 +90,7 @@ class AbstractMetric(ABC):
             seed=seed,
             memory_limit_bytes=memory_limit_bytes,
         )
-        found = self._certified(self._measure(request), request)
+        found = self._certified(self._run(request), request)
         _LOG.info(
             "%s: %d pairs measured at %.0f %% of whole passes, %d from the cache.",
             self.name,
@@ -118,6 +118,17 @@ class AbstractMetric(ABC):
                 versions=installed_versions(_PACKAGES),
             ),
         )
+
+    def _run(self, request: Request) -> Measurement:
+        try:
+            return self._measure(request)
+        except KeyboardInterrupt:
+            if request.cache is not None:
+                _LOG.warning(
+                    "Interrupted; what was measured lies in %s. Run the same again to go on.",
+                    request.cache.folder,
+                )
+            raise
 
     @abstractmethod
     def _measure(self, request: Request) -> Measurement: ...

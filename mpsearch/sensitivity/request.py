@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -16,6 +16,8 @@ from mpsearch.core.progress import Progress
 from mpsearch.errors import DataError
 from mpsearch.tasks import AbstractTask, Batch, Dataset
 from mpsearch.tracing import TracedModel
+
+PHASE: Final = "measure sensitivity"  # what progress calls the passes over the data
 
 
 @final
@@ -54,6 +56,21 @@ class PlacedBatch:
     batch: Batch
     places: tuple[int, ...]
     key: str
+
+
+def parts_of(placed: PlacedBatch, *, size: int) -> Iterator[PlacedBatch]:
+    """Yield the batch in parts of at most `size` samples; what has no samples stays whole."""
+    samples = len(placed.places)
+    for start in range(0, samples, size):
+        rows = slice(start, start + size)
+        yield PlacedBatch(
+            batch={
+                name: value[rows] if len(value) == samples else value
+                for name, value in placed.batch.items()
+            },
+            places=placed.places[rows],
+            key=placed.key,
+        )
 
 
 @final

@@ -142,7 +142,7 @@ def test_a_second_run_makes_no_pass_at_all(case: _Case, monkeypatch: pytest.Monk
     def forbidden(*_: object) -> None:
         raise AssertionError("a pass was run")
 
-    monkeypatch.setattr("mpsearch.sensitivity.output_error.PrefixStore", forbidden)
+    monkeypatch.setattr("mpsearch.sensitivity.exact_pass.PrefixStore", forbidden)
     second = case.measure("w4", "w2")
     np.testing.assert_array_equal(first.loss, second.loss)
     np.testing.assert_array_equal(first.stderr, second.stderr)
