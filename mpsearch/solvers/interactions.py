@@ -21,16 +21,17 @@ from mpsearch.core.solution import Solution, Termination
 from mpsearch.errors import ProblemError, UnsupportedFeatureError
 from mpsearch.solvers.abstract import Feature, features_of
 from mpsearch.solvers.auto import Auto
-from mpsearch.solvers.compiled import HAS_NUMBA, compiled
 from mpsearch.solvers.exhaustive import every_choice
-from mpsearch.solvers.interaction_loops import Form, Walk, anneal
+from mpsearch.solvers.interaction_search import MOST_PRODUCTS, InteractionSearch
 from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.relaxation import relaxed
 
 # A small problem is enumerated, its proof is exact.
 _LARGEST_EXHAUSTIVE = 20_000
-# Annealing cools by this factor over so many stages of so many tries per choice.
-_STAGES, _COOLING, _TRIES = 40, 1e-4, 12 if HAS_NUMBA else 1
+# Parts of the time: the additive problem, products of columns, the bound; when all must be over.
+_SHARE_OF_ADDITIVE, _SHARE_OF_PRODUCTS, _SHARE_OF_BOUND, _LATEST = 0.2, 0.6, 0.1, 0.98
+# One core multiplies about so much in single precision.
+_OPERATIONS_PER_SECOND = 4e10
 _BOUND_STEPS = 30
 _ROUNDING = 1e-9
 
@@ -57,21 +58,30 @@ def solve_interactions(
     start = time.monotonic()
     square = np.einsum("sdf,sdf->df", probes, probes, dtype=float) / len(probes)
     additive = replace(problem, loss=np.where(problem.mask, square, np.nan))
-    first = Auto(time_limit_seconds=time_limit_seconds).solve(additive)
+    first = Auto(time_limit_seconds=_SHARE_OF_ADDITIVE * time_limit_seconds).solve(additive)
     if first.choice is None:
         return [first for _ in rhos]
     if math.prod(problem.mask.sum(axis=1).tolist()) <= _LARGEST_EXHAUSTIVE:
         return [_enumerated(problem, probes, rho=rho, gap=gap) for rho in rhos]
-    flat = probes.reshape(len(probes), -1).astype(np.float32)
-    gram = flat.T @ flat / np.float32(len(flat))
+    vectors = probes.reshape(len(probes), -1).T.astype(np.float32) / np.sqrt(len(probes))
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    gram = vectors @ vectors.T if _is_worth_products(vectors, time_limit_seconds) else None
     answers = []
     for place, rho in enumerate(rhos):
         # What is left is shared by the answers to come.
         left = start + time_limit_seconds - time.monotonic()
         task = _Task(problem=problem, probes=probes, square=square, rho=rho)
         seconds = max(left, 0.1) / (len(rhos) - place)
+        search = InteractionSearch(
+            problem,
+            vectors=vectors,
+            gram=gram,
+            linear=rho * square.ravel(),
+            mixed=1 - rho,
+            value=task.value,
+        )
         answers.append(
-            _answer(task, gram, first=first.choice, seconds=seconds, generator=generator, gap=gap)
+            _answer(task, search, first=first, seconds=seconds, generator=generator, gap=gap)
         )
     return answers
 
@@ -131,58 +141,29 @@ def _enumerated(
 
 def _answer(
     task: _Task,
-    gram: Float32[ndarray, "X X"],
+    search: InteractionSearch,
     *,
-    first: Int[ndarray, " D"],
+    first: Solution,
     seconds: float,
     generator: Generator,
     gap: float,
 ) -> Solution:
     start = time.monotonic()
-    best = _annealed(task, gram, first=first, deadline=start + 0.65 * seconds, generator=generator)
-    bound = _bound(task, best, deadline=start + 0.95 * seconds)
+    assert first.choice is not None
+    price = np.zeros(len(task.problem.limit)) if first.multipliers is None else first.multipliers
+    end = start + (1 - _SHARE_OF_BOUND) * seconds
+    search.run(first.choice, price=price, deadline=end, generator=generator)
+    best = first.choice if search.best is None else search.best
+    bound = _bound(task, best, deadline=start + _LATEST * seconds)
     return _solution(task, best, bound=bound, seconds=time.monotonic() - start, gap=gap)
 
 
-def _annealed(
-    task: _Task,
-    gram: Float32[ndarray, "X X"],
-    *,
-    first: Int[ndarray, " D"],
-    deadline: float,
-    generator: Generator,
-) -> Int[ndarray, " D"]:
-    """Return the best choice of an annealing from the additive optimum on."""
-    problem = task.problem
-    formats = problem.loss.shape[1]
-    form = Form(
-        gram=gram,
-        linear=task.rho * task.square.ravel(),
-        mixed=1 - task.rho,
-        cost=np.ascontiguousarray(problem.cost.reshape(len(problem.limit), -1).T, dtype=np.int64),
-        allowed=problem.mask.ravel(),
-        formats=formats,
-    )
-    columns = np.arange(len(first)) * formats + first
-    walk = Walk(
-        choice=first.copy(),
-        field=gram[:, columns].sum(axis=1, dtype=float),
-        slack=(problem.limit - problem.spend(first)).astype(np.int64),
-    )
-    best, least = first, task.value(first)
-    # The worth of one block: most single changes pass at first, none at last.
-    hot = least / len(first)
-    tries = _TRIES * problem.loss.size
-    for stage in range(_STAGES + 1):
-        cold = stage == _STAGES or time.monotonic() > deadline
-        temperature = 0.0 if cold else hot * _COOLING ** (stage / _STAGES)
-        compiled(anneal)(form, walk, generator.random((tries, 5)), temperature)
-        value = task.value(walk.choice)
-        if value < least and problem.fits(walk.choice):
-            best, least = walk.choice.copy(), value
-        if cold:
-            break
-    return best
+def _is_worth_products(vectors: Float32[ndarray, "X S"], seconds: float) -> bool:
+    """Return whether all products of columns fit into memory and a part of the time."""
+    columns, samples = vectors.shape
+    operations = 2.0 * columns * columns * samples
+    is_quick = bool(operations / _OPERATIONS_PER_SECOND < _SHARE_OF_PRODUCTS * seconds)
+    return columns <= MOST_PRODUCTS and is_quick
 
 
 def _bound(task: _Task, best: Int[ndarray, " D"], *, deadline: float) -> float:

@@ -52,6 +52,8 @@ def test_annealed_answers_stay_between_bound_and_stated_gap(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(interactions, "_LARGEST_EXHAUSTIVE", 0)
+    # The first call compiles, which takes longer than all that follow.
+    solve_interactions(*instance(99), rhos=(0.5,), generator=default_rng(0))
     problem, probes = instance(seed)
     rhos = (0.0, 0.3, 0.9)
     answers = solve_interactions(
@@ -76,6 +78,18 @@ def test_without_cross_terms_the_answer_is_the_additive_one(
     (answer,) = solve_interactions(problem, probes, rhos=(1.0,), generator=default_rng(0))
     assert answer.gap < 0.2
     assert answer.bound > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_without_products_of_columns_the_search_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(interactions, "_LARGEST_EXHAUSTIVE", 0)
+    monkeypatch.setattr(interactions, "MOST_PRODUCTS", 0)
+    problem, probes = instance(seed)
+    solve_interactions(problem, probes, rhos=(0.5,), generator=default_rng(0))
+    (answer,) = solve_interactions(problem, probes, rhos=(0.4,), generator=default_rng(seed))
+    assert answer.loss == pytest.approx(optimum(problem, probes, 0.4), rel=1e-6)
 
 
 def test_an_infeasible_problem_is_told() -> None:
