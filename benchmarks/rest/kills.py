@@ -76,7 +76,10 @@ class _Trial:
         self, kind: Kind, shares: Sequence[float], *, seconds: float, expected: bytes
     ) -> Iterator[Bar]:
         """Kill at these shares of a job's `seconds`, and judge how the jobs ended."""
-        ended, same, twice, running = [], [], [], 0
+        ended: list[float] = []
+        same: list[float] = []
+        twice: list[float] = []
+        running = 0
         for share in shares:
             killed, seconds = self._disturbed(kind, share=share, seconds=seconds)
             running += killed.was_running
@@ -92,8 +95,8 @@ class _Trial:
         name = "layers measured twice after kill -9"
         yield judged(f"{name}: {kind}", twice, target=TARGETS[name], statistic="max", extra=extra)
 
-    def _disturbed(self, kind: Kind, *, share: float, seconds: float) -> tuple[str, bool, float]:
-        """Kill a process of a job; return the job, whether it ran, and how long one takes."""
+    def _disturbed(self, kind: Kind, *, share: float, seconds: float) -> tuple["_Killed", float]:
+        """Kill a process of a job; return what was lost, and how long a job takes."""
         for _ in range(_MOST_TRIES):
             job_id = self._posted()
             start = time.monotonic()
