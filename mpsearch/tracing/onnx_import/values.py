@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy import ndarray
 from torch import SymInt, Tensor
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.utils._python_dispatch import _disable_current_modes
 
 from mpsearch.errors import ModelError
 
@@ -71,7 +71,7 @@ def known_constant(tensor: Tensor) -> Value:
     if tensor.numel() > MOST_KNOWN or not is_plain or "float8" in str(tensor.dtype):
         return tensor
     array = np.empty(tuple(tensor.shape), dtype=object)
-    with unset_fake_temporarily():  # a constant is no part of what is traced
+    with _disable_current_modes():  # a constant is no part of what is traced
         flat = tensor.detach().reshape(-1).tolist()
     array.reshape(-1)[:] = flat
     return Known(array=array, dtype=tensor.dtype, tensor=tensor)
@@ -79,7 +79,7 @@ def known_constant(tensor: Tensor) -> Value:
 
 def first_number(tensor: Tensor) -> float | int | bool:
     """Return the first number of a constant."""
-    with unset_fake_temporarily():  # as above
+    with _disable_current_modes():  # as above
         number: float | int | bool = tensor.reshape(-1)[0].item()
     return number
 
