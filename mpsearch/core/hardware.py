@@ -15,6 +15,18 @@ class Resource(StrEnum):
     WEIGHT_BITS = "weight_bits"
 
 
+def latency_key(workload: str) -> str:
+    """Return what the latency of one of several workloads is called in cost tables.
+
+    That of the first, or only, workload is `latency_ns`.
+
+    Example:
+        >>> latency_key("b32")
+        'latency_ns@b32'
+    """
+    return f"{Resource.LATENCY_NS}@{workload}"
+
+
 class Support(StrEnum):
     """How a runtime treats a layer in a format."""
 

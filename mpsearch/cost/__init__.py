@@ -2,5 +2,14 @@
 
 from mpsearch.cost.profile import profile, support_of
 from mpsearch.cost.timing import CoreState, Timeable, Timings, time_together
+from mpsearch.cost.workloads import profile_workloads
 
-__all__ = ["CoreState", "Timeable", "Timings", "profile", "support_of", "time_together"]
+__all__ = [
+    "CoreState",
+    "Timeable",
+    "Timings",
+    "profile",
+    "profile_workloads",
+    "support_of",
+    "time_together",
+]

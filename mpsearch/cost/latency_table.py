@@ -146,6 +146,7 @@ def _measured(plan: TimedPlan, *, table: CostTable, role: str) -> MeasuredPlan:
         amount={
             _LATENCY: plan.seconds * _NANOSECONDS,
             "latency_stderr_ns": plan.stderr * _NANOSECONDS,
+            "latency_p99_ns": plan.tail * _NANOSECONDS,
             str(Resource.WEIGHT_BYTES): float(plan.weight_bytes),
         },
         role=role,

@@ -32,6 +32,7 @@ _PROBE_REPEATS = 15
 _MEDIAN_FACTOR = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean
 _FEWEST_SLOTS = 3  # per executable; the fastest ones where the core spoils all of them
 _POLISHES = 5  # medians settle after two or three
+_TAIL = 99  # percent
 _MAD_FACTOR = 1.4826  # median absolute deviation to standard deviation, for normal noise
 
 
@@ -46,9 +47,10 @@ class Timeable(Protocol):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Median seconds of each of N executables over `rounds`, with its standard error.
+    """Median and 99th percentile of the seconds of N executables, over `rounds`.
 
-    The standard error is that against the other executables: what slows all is taken out.
+    The standard error is that of the median against the other executables: what slows all
+    is taken out.
 
     `repeatability` is the relative standard deviation of timing the same executable twice
     for as long as here, from the odd rounds against the even ones. `contended` is the share
@@ -57,6 +59,7 @@ class Timings:
 
     seconds: Float[ndarray, " N"]
     stderr: Float[ndarray, " N"]
+    tail: Float[ndarray, " N"]
     rounds: int
     repeatability: float
     contended: float
@@ -116,7 +119,12 @@ def time_together(
     """
     if not executables:
         return Timings(
-            seconds=np.zeros(0), stderr=np.zeros(0), rounds=0, repeatability=0.0, contended=0.0
+            seconds=np.zeros(0),
+            stderr=np.zeros(0),
+            tail=np.zeros(0),
+            rounds=0,
+            repeatability=0.0,
+            contended=0.0,
         )
     state = CoreState() if state is None else state
     report = silent if progress is None else progress
@@ -136,7 +144,7 @@ def time_together(
         report(
             _event(phase, rounds=slots.rounds, limit=time_limit_seconds, left=left, last=is_enough)
         )
-    return _timings(slots)
+    return _timings(slots, tail=[each.tail() for each in watched])
 
 
 @final
@@ -214,6 +222,11 @@ class _Watched:
     def __init__(self, executable: Timeable) -> None:
         self.executable = executable
         self.share = 0.0
+        self.walls: list[float] = []
+
+    def tail(self) -> float:
+        """Return the 99th percentile of all inferences, those that were disturbed included."""
+        return float(np.percentile(self.walls, _TAIL))
 
     def slot(self, *, slot_seconds: float, state: CoreState) -> float:
         """Return the median time of an inference over the slot, less its first third."""
@@ -230,6 +243,7 @@ class _Watched:
                 f"An inference took {wall.min()} s. Expected a positive time. "
                 "Use a larger workload: the clock does not resolve this one."
             )
+        self.walls.extend(wall.tolist())
         share = used_times / wall
         self.share = max(self.share, float(share.max()))
         disturbed = share < _UNDISTURBED * self.share
@@ -237,7 +251,7 @@ class _Watched:
         return float(np.median(own))
 
 
-def _timings(slots: _Slots) -> Timings:
+def _timings(slots: _Slots, *, tail: Sequence[float]) -> Timings:
     effect, residual = _polished(slots.kept())
     seconds = np.exp(effect)
     halves = [_half_difference(column[np.isfinite(column)]) for column in residual.T]
@@ -247,6 +261,7 @@ def _timings(slots: _Slots) -> Timings:
     return Timings(
         seconds=seconds,
         stderr=seconds * _stderr(residual),
+        tail=np.array(tail),
         rounds=slots.rounds,
         repeatability=repeatability,
         contended=float(1 - slots.clean().mean()),

@@ -26,7 +26,7 @@ from mpsearch.runtimes import AbstractExecutable, AbstractRuntime
 
 _LOG = logging.getLogger("mpsearch.cost")
 _KIND = "plan_times"
-_REVISION = 1  # of what is stored; raise it when a measured plan would come out differently
+_REVISION = 2  # of what is stored; raise it when a measured plan would come out differently
 _PHASE = "latency of whole plans"
 _LARGEST_GROUP = 8  # plans timed in turns with the anchor
 _GROUP_BYTES = 1_500_000_000  # of compiled plans in memory at once
@@ -41,7 +41,7 @@ _SECONDS_PER_PLAN = 0.8
 class TimedPlan:
     """A plan that was built and timed, and the seconds that each of L layers takes of it.
 
-    `repeatability` is that of its group, see `Timings`.
+    `repeatability` is that of its group, `tail` the 99th percentile, see `Timings`.
     """
 
     assignment: Mapping[str, str]
@@ -50,6 +50,7 @@ class TimedPlan:
     layers: Float[ndarray, " L"]
     weight_bytes: int
     repeatability: float
+    tail: float
 
 
 @final
@@ -143,6 +144,7 @@ class PlanTimer:
                     "seconds": seconds,
                     "stderr": float(timings.stderr[place]),
                     "anchor": float(timings.seconds[0]),
+                    "tail": float(timings.tail[place]),
                     "layers": layers.tolist(),
                     "weight_bytes": size,
                     "repeatability": timings.repeatability,
@@ -224,4 +226,5 @@ def _timed(entry: Mapping[str, Any], *, assignment: Mapping[str, str], anchor: f
         layers=np.array(entry["layers"], dtype=np.float64) * scale,
         weight_bytes=int(entry["weight_bytes"]),
         repeatability=float(entry["repeatability"]),
+        tail=float(entry["tail"]) * scale,
     )

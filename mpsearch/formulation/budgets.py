@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import final
 
-from mpsearch.core.hardware import Resource
+from mpsearch.core.hardware import Resource, latency_key
 from mpsearch.core.plan import Budget
 from mpsearch.errors import BudgetError
 
@@ -24,13 +24,22 @@ class Yardstick(StrEnum):
 @final
 @dataclass(frozen=True, kw_only=True)
 class ParsedBudget:
-    """A budget before it is resolved: `value` in units of its yardstick (1.0 is all of it)."""
+    """A budget before it is resolved: `value` in units of its yardstick (1.0 is all of it).
+
+    `workload` names one of several that latency is measured at; empty for the first.
+    """
 
     name: str
     text: str
     resource: Resource
     yardstick: Yardstick
     value: float
+    workload: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return what the resource is called in cost tables."""
+        return latency_key(self.workload) if self.workload else self.resource
 
 
 @final
@@ -53,6 +62,8 @@ _RESOURCES = {
     "bops": Resource.BOPS,
     "weight_bits": Resource.WEIGHT_BITS,
 }
+_AT = "@"
+_PER_WORKLOAD = frozenset({Resource.LATENCY_NS})
 _RESULT_UNIT = {
     Resource.WEIGHT_BYTES: "B",
     Resource.LATENCY_NS: "ns",
@@ -100,12 +111,13 @@ def parse_budgets(budgets: Mapping[str, str | float]) -> tuple[ParsedBudget, ...
 
 
 def _parsed(name: str, text: str | float) -> ParsedBudget:
-    if name not in _RESOURCES:
+    kind, at, workload = name.partition(_AT)
+    if kind not in _RESOURCES or (at and not (workload and _RESOURCES[kind] in _PER_WORKLOAD)):
         raise BudgetError(
-            f"Budget {name!r} is unknown. Expected one of {', '.join(_RESOURCES)}. "
-            "Rename it, or leave it out."
+            f"Budget {name!r} is unknown. Expected one of {', '.join(_RESOURCES)}, or latency"
+            f"{_AT} and the name of a workload. Rename it, or leave it out."
         )
-    resource = _RESOURCES[name]
+    resource = _RESOURCES[kind]
     match = _NUMBER.fullmatch(str(text).strip())
     if match is None:
         raise _malformed(name, text=text, fact="is not a number with a unit")
@@ -125,6 +137,7 @@ def _parsed(name: str, text: str | float) -> ParsedBudget:
         resource=resource,
         yardstick=yardstick,
         value=value * factor,
+        workload=workload,
     )
 
 
@@ -163,26 +176,27 @@ def resolve_budgets(
 
 def _resolved(budget: ParsedBudget, *, yardsticks: Yardsticks) -> Budget:
     tables: dict[Yardstick, Mapping[str, float]] = {
-        Yardstick.ABSOLUTE: {budget.resource: 1.0},
+        Yardstick.ABSOLUTE: {budget.key: 1.0},
         Yardstick.FULL_PRECISION: yardsticks.full_precision,
         Yardstick.FASTEST: yardsticks.fastest,
-        Yardstick.PER_WEIGHT: {budget.resource: float(yardsticks.weights)},
+        Yardstick.PER_WEIGHT: {budget.key: float(yardsticks.weights)},
     }
     table = tables[budget.yardstick]
-    if budget.resource not in table:
+    if budget.key not in table:
         raise BudgetError(
-            f"Budget {budget.name}={budget.text!r} refers to {budget.resource} of the "
+            f"Budget {budget.name}={budget.text!r} refers to {budget.key} of the "
             f"{budget.yardstick} plan, which was not measured. Expected one of "
             f"{', '.join(table) or 'none'}. Give it in its own unit, or measure it first."
         )
     return Budget(
         name=budget.name,
         text=budget.text,
-        limit=budget.value * float(table[budget.resource]),
+        limit=budget.value * float(table[budget.key]),
         unit=_RESULT_UNIT[budget.resource],
     )
 
 
-def resource_of(budget: Budget) -> Resource:
-    """Return the resource that a resolved budget limits."""
-    return _RESOURCES[budget.name]
+def resource_of(budget: Budget) -> str:
+    """Return what the resource that a resolved budget limits is called in cost tables."""
+    kind, _, workload = budget.name.partition(_AT)
+    return latency_key(workload) if workload else _RESOURCES[kind]

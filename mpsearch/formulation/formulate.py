@@ -176,7 +176,7 @@ def _blocks(cost: CostTable) -> list[list[int]]:
 def _amounts(
     cost: CostTable,
     *,
-    resources: Sequence[Resource],
+    resources: Sequence[str],
     allowed: Bool[ndarray, "L F"],
     groups: list[list[int]],
 ) -> tuple[Int[ndarray, "R D F"], Int[ndarray, " R"]]:
@@ -195,7 +195,7 @@ def _amounts(
 
 
 def _edge_amounts(
-    cost: CostTable, *, resources: Sequence[Resource]
+    cost: CostTable, *, resources: Sequence[str]
 ) -> tuple[Int[ndarray, "R E F F"], Int[ndarray, " R"]]:
     """Return non-negative costs per edge and what their shifts came to."""
     shape = (len(cost.edges), len(cost.formats), len(cost.formats))

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Final
 
 from mpsearch.core.formats import format_named
+from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.tables import CostTable, SensitivityTable
 
@@ -13,6 +15,7 @@ from mpsearch.core.tables import CostTable, SensitivityTable
 LOSS_MODEL_ERROR: Final = 0.25
 # 95 % of a normal distribution lie within this many standard deviations.
 Z_95: Final = 1.959964
+TAIL_LATENCY: Final = "latency_p99_ns"
 
 
 def predicted_loss(
@@ -57,7 +60,7 @@ def plan_of(
             if _needs_quantizer(name)
         },
         budgets=tuple(budgets),
-        forecast={"loss": loss, **spend},
+        forecast={"loss": loss, **spend, **_tails(cost, spend=spend)},
         tolerance=_tolerance(cost, loss=loss, spend=spend),
         bound=bound,
         gap=gap,
@@ -74,6 +77,21 @@ def _tolerance(cost: CostTable, *, loss: float, spend: Mapping[str, float]) -> d
         spread = math.hypot(calibration.relative_error, calibration.repeatability)
         accepted[resource] = Z_95 * spread * spend[resource]
     return accepted
+
+
+def _tails(cost: CostTable, *, spend: Mapping[str, float]) -> dict[str, float]:
+    """Return the 99th percentiles of latency: as far above the median as of measured plans."""
+    found: dict[str, float] = {}
+    for name in spend:
+        if not name.startswith(Resource.LATENCY_NS):
+            continue
+        tail = name.replace(Resource.LATENCY_NS, TAIL_LATENCY, 1)
+        ratios = [
+            plan.amount[tail] / plan.amount[name] for plan in cost.measured if tail in plan.amount
+        ]
+        if ratios:
+            found[tail] = spend[name] * median(ratios)
+    return found
 
 
 def _needs_quantizer(name: str) -> bool:

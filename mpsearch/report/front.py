@@ -75,9 +75,9 @@ class FrontView:
 
 
 def resource_of(budget: Budget) -> str:
-    """Return the resource that a budget limits, by its name without the workload."""
-    name = budget.name.split("@")[0]
-    return str(Resource.LATENCY_NS) if name.startswith("latency") else name
+    """Return the resource that a budget limits, by its name in the tables."""
+    kind, at, workload = budget.name.partition("@")
+    return f"{Resource.LATENCY_NS}{at}{workload}" if kind.startswith("latency") else kind
 
 
 def front_view(

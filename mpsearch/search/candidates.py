@@ -110,7 +110,7 @@ class _Proposer:
     def _formulated(self, latency_factor: float) -> Formulation:
         limits = [
             replace(budget, limit=budget.limit * latency_factor)
-            if resource_of(budget) is Resource.LATENCY_NS
+            if resource_of(budget).startswith(Resource.LATENCY_NS)
             else budget
             for budget in self.budgets
         ]

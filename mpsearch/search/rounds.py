@@ -141,8 +141,8 @@ def _name(plan: MeasuredPlan) -> str:
     return f"reference: {formats}, base {plan.base}"
 
 
-def _room(resource: Resource) -> float:
-    return _REFERENCE_ROOM if resource is Resource.LATENCY_NS else 1.0
+def _room(resource: str) -> float:
+    return _REFERENCE_ROOM if resource.startswith(Resource.LATENCY_NS) else 1.0
 
 
 def _distinct(plans: Sequence[Plan]) -> list[Plan]:
@@ -163,7 +163,11 @@ def judge(
         for entry in entries
         if entry.latency is not None and identity(entry.plan) in profiled
     }
-    fastest = {str(Resource.LATENCY_NS): min(timed.values())} if timed else yardsticks.fastest
+    references = [entry.amount for entry in entries if identity(entry.plan) in timed]
+    fastest = {
+        name: min((amount[name] for amount in references), default=before)
+        for name, before in yardsticks.fastest.items()
+    }
     limits = resolve_budgets(
         parsed,
         yardsticks=Yardsticks(
@@ -210,11 +214,11 @@ def _order(judged: Judged) -> tuple[bool, float, float]:
 def _correction(seen: Sequence[Judged]) -> float:
     """Return by what the latency limit shrinks, so that the least excess would have fitted."""
     ratios = [
-        judged.entry.amount[Resource.LATENCY_NS] / budget.limit
+        judged.entry.amount[resource_of(budget)] / budget.limit
         for judged in seen
         if judged.entry.latency is not None and not judged.is_reference
         for budget in judged.budgets
-        if resource_of(budget) is Resource.LATENCY_NS
+        if resource_of(budget).startswith(Resource.LATENCY_NS)
     ]
     excess = min((ratio for ratio in ratios if ratio > 1.0), default=1.02)
     return 1.0 / max(excess, 1.01)

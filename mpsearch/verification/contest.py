@@ -1,7 +1,7 @@
 """A contest: plans are built, timed in the same rounds, and judged on the same unseen data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 import numpy as np
@@ -32,21 +32,29 @@ _NS: Final = 1e9
 @final
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Median time of one inference, its standard error, and that of timing anything twice."""
+    """Median time of one inference, its standard error, and that of timing anything twice.
+
+    `p99_ns` is the 99th percentile of single inferences, disturbed ones included.
+    """
 
     median_ns: float
     stderr_ns: float
     repeatability: float
+    p99_ns: float | None = None
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A plan in the contest: built or `broken`, with what was measured of it."""
+    """A plan in the contest: built or `broken`, with what was measured of it.
+
+    `latency` is that of the first workload, `each` of all, where there are several.
+    """
 
     plan: Plan
     deployment: Deployment | None = None
     latency: Latency | None = None
+    each: Mapping[str, Latency] = field(default_factory=dict)
     quality: Quality | None = None
     broken: str = ""
 
@@ -58,7 +66,7 @@ class Entry:
             spent[Resource.WEIGHT_BYTES] = float(self.deployment.weight_bytes)
         if self.latency is not None:
             spent[Resource.LATENCY_NS] = self.latency.median_ns
-        return spent
+        return spent | {name: latency.median_ns for name, latency in self.each.items()}
 
 
 @final
@@ -92,7 +100,7 @@ class Contest:
         ]
         latencies = self._latencies(deployed, progress=progress) if is_timed else {}
         return tuple(
-            self._judged(entry, latency=latencies.get(place))
+            self._judged(entry, latencies=latencies.get(place, {}))
             for place, entry in enumerate(
                 tracked(deployed, _JUDGE, total=len(deployed), progress=progress)
             )
@@ -109,11 +117,14 @@ class Contest:
 
     def _latencies(
         self, entries: Sequence[Entry], *, progress: Progress | None
-    ) -> Mapping[int, Latency]:
+    ) -> Mapping[int, Mapping[str, Latency]]:
         executables = {
-            place: entry.deployment.executable
+            (place, name): executable
             for place, entry in enumerate(entries)
             if entry.deployment is not None and entry.deployment.executable is not None
+            for name, executable in (
+                entry.deployment.each or {str(Resource.LATENCY_NS): entry.deployment.executable}
+            ).items()
         }
         if not executables:
             return {}
@@ -125,19 +136,25 @@ class Contest:
             phase=_TIME,
             progress=progress,
         )
-        return {
-            place: Latency(
-                median_ns=float(seconds) * _NS,
-                stderr_ns=float(stderr) * _NS,
+        found: dict[int, dict[str, Latency]] = {}
+        for index, (place, name) in enumerate(executables):
+            found.setdefault(place, {})[name] = Latency(
+                median_ns=float(timed.seconds[index]) * _NS,
+                stderr_ns=float(timed.stderr[index]) * _NS,
                 repeatability=timed.repeatability,
+                p99_ns=float(timed.tail[index]) * _NS,
             )
-            for place, seconds, stderr in zip(executables, timed.seconds, timed.stderr, strict=True)
-        }
+        return found
 
-    def _judged(self, entry: Entry, *, latency: Latency | None) -> Entry:
+    def _judged(self, entry: Entry, *, latencies: Mapping[str, Latency]) -> Entry:
         if entry.deployment is None:
             return entry
         quality = measure_quality(
             entry.deployment.forward, task=self.task, data=self.data, reference=self.reference
         )
-        return replace(entry, latency=latency, quality=quality)
+        return replace(
+            entry,
+            latency=next(iter(latencies.values()), None),
+            each=latencies if len(latencies) > 1 else {},
+            quality=quality,
+        )

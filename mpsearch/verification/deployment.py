@@ -1,7 +1,7 @@
 """A plan made runnable: built in its runtime, or simulated where the runtime is none."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from mpsearch.core.hardware import Workload
+from mpsearch.core.hardware import Workload, latency_key
 from mpsearch.core.plan import Plan
 from mpsearch.errors import DeploymentError
 from mpsearch.execution import quantised, run
@@ -24,14 +24,17 @@ from mpsearch.tracing import TracedModel
 class Deployment:
     """A built plan: the file, the executable at the shapes of deployment, and a forward pass.
 
-    `agreement` compares the runtime's output with the simulation's at the shapes of
-    deployment; None under runtime `simulation`, which has no executable.
+    `executable` is that of the first workload, `each` has one by the name of the latency of
+    every workload where there are several. `agreement` compares the runtime's output with the
+    simulation's at the shapes of deployment, where it is worst; None under runtime
+    `simulation`, which has no executable.
     """
 
     plan: Plan
     forward: Callable[[Batch], Any]
     model: onnx.ModelProto | None = None
     executable: AbstractExecutable | None = None
+    each: Mapping[str, AbstractExecutable] = field(default_factory=dict)
     weight_bytes: int | None = None
     agreement: NoiseCheck | None = None
 
@@ -53,9 +56,44 @@ def deploy(
         return Deployment(plan=plan, forward=lambda batch: simulate(traced, plan, batch=batch))
     runtime = RUNTIMES[plan.runtime]
     model = export_plan(base, plan)
-    (workload,) = plan.workloads
-    executable = runtime.build(model, settings=plan.settings, threads=threads, workload=workload)
-    executable.assert_kernels(plan)
+    built: dict[str, AbstractExecutable] = {}
+    agreements: list[NoiseCheck] = []
+    for workload in plan.workloads:
+        executable = runtime.build(
+            model, settings=plan.settings, threads=threads, workload=workload
+        )
+        executable.assert_kernels(plan)
+        agreements.append(
+            _checked(traced, plan, executable=executable, workload=workload, task=task)
+        )
+        built[latency_key(workload.name)] = executable
+    anywhere = runtime.build(model, settings=plan.settings, threads=threads, workload=None)
+    return Deployment(
+        plan=plan,
+        forward=lambda batch: _forward(anywhere, batch=batch, names=traced.input_names),
+        model=model,
+        executable=next(iter(built.values())),
+        each=built if len(built) > 1 else {},
+        weight_bytes=weight_bytes(model),
+        agreement=max(agreements, key=lambda check: check.error / check.limit),
+    )
+
+
+def simulate(traced: TracedModel, plan: Plan, *, batch: Batch) -> Any:  # noqa: ANN401 - models return tensors, tuples, dicts
+    """Return the raw output of the torch model behaving as if the plan were deployed."""
+    with torch.no_grad(), quantised(traced, plan) as model:
+        return run(model, batch)
+
+
+def _checked(
+    traced: TracedModel,
+    plan: Plan,
+    *,
+    executable: AbstractExecutable,
+    workload: Workload,
+    task: AbstractTask,
+) -> NoiseCheck:
+    """Return how far a run is from its simulation, and refuse one that is too far."""
     agreement = _agreement(traced, plan, executable=executable, workload=workload, task=task)
     if not agreement.passed:
         raise DeploymentError(
@@ -64,21 +102,7 @@ def deploy(
             f"{agreement.limit:.1%}, twice what quantisation itself changes. The settings are "
             f"{dict(plan.settings)}; try another base or runtime version."
         )
-    anywhere = runtime.build(model, settings=plan.settings, threads=threads, workload=None)
-    return Deployment(
-        plan=plan,
-        forward=lambda batch: _forward(anywhere, batch=batch, names=traced.input_names),
-        model=model,
-        executable=executable,
-        weight_bytes=weight_bytes(model),
-        agreement=agreement,
-    )
-
-
-def simulate(traced: TracedModel, plan: Plan, *, batch: Batch) -> Any:  # noqa: ANN401 - models return tensors, tuples, dicts
-    """Return the raw output of the torch model behaving as if the plan were deployed."""
-    with torch.no_grad(), quantised(traced, plan) as model:
-        return run(model, batch)
+    return agreement
 
 
 def _agreement(

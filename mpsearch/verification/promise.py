@@ -7,22 +7,29 @@ from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.verification import Verification
 from mpsearch.formulation import Z_95, resource_of
+from mpsearch.formulation.planning import TAIL_LATENCY
 from mpsearch.runtimes import NoiseCheck
 from mpsearch.tasks.drop import DropBound, drop_of
 from mpsearch.verification.contest import Latency
 from mpsearch.verification.quality import Quality
 
 
-def latency_row(plan: Plan, *, latency: Latency, device: str) -> Verification:
-    """Compare the latency; the plan's own tolerance and the noise of this contest count."""
-    predicted = plan.forecast[Resource.LATENCY_NS]
+def latency_row(
+    plan: Plan, *, latency: Latency, device: str, name: str = Resource.LATENCY_NS
+) -> Verification:
+    """Compare the latency; the plan's own tolerance and the noise of this contest count.
+
+    `name` is what the latency of the workload is called in cost tables.
+    """
+    predicted = plan.forecast[name]
     noise = Z_95 * latency.repeatability * predicted
-    tolerance = math.hypot(plan.tolerance[Resource.LATENCY_NS], noise)
+    tolerance = math.hypot(plan.tolerance[name], noise)
     measured, spread = latency.median_ns, Z_95 * latency.stderr_ns
-    limit = limit_of(plan.budgets, "latency")
+    quantity = name.replace(Resource.LATENCY_NS, "latency", 1)
+    limit = limit_of(plan.budgets, quantity)
     within = abs(measured - predicted) <= tolerance
     return Verification(
-        quantity="latency",
+        quantity=quantity,
         unit="ns",
         predicted=predicted,
         measured=measured,
@@ -32,6 +39,22 @@ def latency_row(plan: Plan, *, latency: Latency, device: str) -> Verification:
         passed=within and (limit is None or measured <= limit),
         device=device,
         note="median of one inference, timed head to head",
+    )
+
+
+def tail_row(plan: Plan, *, latency: Latency, device: str) -> Verification:
+    """Report the 99th percentile beside its forecast; a tail is no promise of the plan's.
+
+    The forecast says how far above the median it lay while profiling.
+    """
+    assert latency.p99_ns is not None
+    return Verification(
+        quantity="latency p99",
+        unit="ns",
+        predicted=plan.forecast.get(TAIL_LATENCY),
+        measured=latency.p99_ns,
+        device=device,
+        note="99th percentile of single inferences, disturbed ones included; not promised",
     )
 
 

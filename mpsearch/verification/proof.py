@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mpsearch.core.plan import Plan
 from mpsearch.core.verification import Verification
+from mpsearch.formulation import resource_of
 from mpsearch.tasks import AbstractTask, Dataset
 from mpsearch.tasks.drop import DropBound
 from mpsearch.tracing import TracedModel
@@ -17,6 +18,7 @@ from mpsearch.verification.promise import (
     limit_of,
     loss_row,
     reported_rows,
+    tail_row,
 )
 from mpsearch.verification.quality import measure_quality, reference_outputs
 
@@ -52,6 +54,14 @@ def prove(
         rows.append(bytes_row(plan, measured=measured, limit=limit, device=device))
     if latency is not None:
         rows.append(latency_row(plan, latency=latency, device=device))
+        rows += [
+            latency_row(plan, latency=other, device=device, name=name)
+            for place, (name, other) in enumerate(entry.each.items())
+            # The first is `latency` already, unless a budget calls it by its name.
+            if place or name in {resource_of(budget) for budget in plan.budgets}
+        ]
+        if latency.p99_ns is not None:
+            rows.append(tail_row(plan, latency=latency, device=device))
     rows += _counted_rows(plan, known=[row.quantity for row in rows], device=device)
     if deployment.agreement is not None:
         rows.append(agreement_row(deployment.agreement, device=device))

@@ -14,7 +14,7 @@ from mpsearch.core.hardware import Support
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
-from mpsearch.cost import CoreState, profile, support_of
+from mpsearch.cost import CoreState, profile_workloads, support_of
 from mpsearch.errors import FormatError, UnsupportedFeatureError
 from mpsearch.execution import dynamic_group_of, observe_ranges
 from mpsearch.runtimes import RUNTIMES, AbstractRuntime
@@ -247,14 +247,14 @@ def _profile(
         for layer in graph.layers
     }
     references = reference_assignments(graph, base=base, formats=formats, support=support)
-    return profile(
-        prepared.base,
-        graph,
+    return profile_workloads(
+        base=prepared.base,
+        graph=graph,
         runtime=engine,
         formats=(base, *formats),
         base_precision=base,
         placement=PLACEMENT,
-        workload=prepared.workload,
+        workloads=prepared.workloads,
         threads=threads,
         quantizers=quantizers,
         references=references,

@@ -26,7 +26,7 @@ from mpsearch.tracing import (
     trace_model,
     trace_onnx,
 )
-from mpsearch.workflow.workloads import WorkloadRequest, workload_of
+from mpsearch.workflow.workloads import WorkloadRequest, workloads_of
 
 ModelSource: TypeAlias = nn.Module | TracedModel | LoadedModel | OnnxModel | Path | str
 _Loaded: TypeAlias = nn.Module | TracedModel | LoadedModel | OnnxModel
@@ -57,7 +57,7 @@ class Prepared:
     validation: Dataset
     test: Dataset | None
     base: onnx.ModelProto | None
-    workload: Workload
+    workloads: tuple[Workload, ...]
     cache: Cache
 
 
@@ -98,7 +98,7 @@ def prepare(
         validation=parts[1],
         test=parts[2],
         base=base,
-        workload=workload_of(
+        workloads=workloads_of(
             workloads, examples={name: tuple(t.shape) for name, t in traced.example.items()}
         ),
         cache=store,

@@ -286,7 +286,7 @@ def _at_contest_speed(winner: Judged) -> Plan:
 
 def _scaled(amounts: Mapping[str, float], *, factor: float) -> dict[str, float]:
     return {
-        name: value * factor if name == Resource.LATENCY_NS else value
+        name: value * factor if name.startswith("latency") else value
         for name, value in amounts.items()
     }
 

@@ -64,13 +64,14 @@ def yardsticks_of(costs: Sequence[CostTable]) -> Yardsticks:
         if Resource.WEIGHT_BITS in cost.amount and "fp32" in cost.formats:
             column = cost.formats.index("fp32")
             weights = int(cost.amount[Resource.WEIGHT_BITS][:, column].sum()) // 32
-    times = [
-        plan.amount[Resource.LATENCY_NS]
-        for cost in costs
-        for plan in cost.measured
-        if plan.role == "reference" and Resource.LATENCY_NS in plan.amount
+    references = [
+        plan.amount for cost in costs for plan in cost.measured if plan.role == "reference"
     ]
-    fastest = {str(Resource.LATENCY_NS): min(times)} if times else {}
+    fastest = {
+        name: min(amount[name] for amount in references if name in amount)
+        for name in {key for amount in references for key in amount}
+        if name.startswith(Resource.LATENCY_NS)
+    }
     return Yardsticks(full_precision=full, fastest=fastest, weights=weights)
 
 
@@ -207,15 +208,15 @@ def smallest_reachable(
 
 def _template(resource: str, *, costs: Sequence[CostTable]) -> Budget:
     (parsed,) = parse_budgets({resource: "100%"})
-    if not all(parsed.resource in cost.amount for cost in costs):
+    if not all(parsed.key in cost.amount for cost in costs):
         raise BudgetError(
-            f"The cost tables hold no {parsed.resource}. Expected one of "
+            f"The cost tables hold no {parsed.key}. Expected one of "
             f"{', '.join(costs[0].amount) if costs else 'none'}. Vary one of these."
         )
     return Budget(name=resource, text="", limit=0.0, unit="")
 
 
-def _span(costs: Sequence[CostTable], *, resource: Resource) -> tuple[float, float]:
+def _span(costs: Sequence[CostTable], *, resource: str) -> tuple[float, float]:
     """Return bounds of what any plan of any table spends."""
     lows, highs = [], []
     for cost in costs:

@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from mpsearch.core.hardware import Workload
-from mpsearch.errors import DataError, UnsupportedFeatureError
+from mpsearch.errors import DataError
 
 WorkloadRequest: TypeAlias = Mapping[str, Mapping[str, int | tuple[int, ...]]]
 
 _SHORTHAND = {"batch": 0, "length": 1}
 
 
-def workload_of(
+def workloads_of(
     request: WorkloadRequest | None, *, examples: Mapping[str, tuple[int, ...]]
-) -> Workload:
-    """Return the workload asked for; without one a single sample of the example's shape.
+) -> tuple[Workload, ...]:
+    """Return the workloads asked for; without one a single sample of the example's shape.
+
+    The first is the one that a budget on `latency` means; `latency@NAME` means any of them.
 
     Args:
         request: {name: {input: shape}}, or {name: {"batch": 1, "length": 32}}, which sets the
@@ -22,21 +24,24 @@ def workload_of(
         examples: Shape of each input of the model.
 
     Raises:
-        UnsupportedFeatureError: More than one workload is asked for.
         DataError: An input is unknown or missing, or a shape has another number of dimensions.
 
     Example:
-        >>> workload_of({"b1": {"batch": 1, "length": 32}}, examples={"ids": (8, 16)}).shapes
+        >>> workloads_of({"b1": {"batch": 1, "length": 32}}, examples={"ids": (8, 16)})[0].shapes
         {'ids': (1, 32)}
     """
     if not request:
-        return Workload(name="b1", shapes={name: (1, *s[1:]) for name, s in examples.items()})
-    if len(request) > 1:
-        raise UnsupportedFeatureError(
-            f"{len(request)} workloads are given: {', '.join(request)}. Expected one. "
-            "Search once per workload."
-        )
-    ((name, wanted),) = request.items()
+        single = {name: (1, *shape[1:]) for name, shape in examples.items()}
+        return (Workload(name="b1", shapes=single),)
+    return tuple(_workload(name, wanted, examples=examples) for name, wanted in request.items())
+
+
+def _workload(
+    name: str,
+    wanted: Mapping[str, int | tuple[int, ...]],
+    *,
+    examples: Mapping[str, tuple[int, ...]],
+) -> Workload:
     if set(wanted) <= set(_SHORTHAND):
         return Workload(name=name, shapes={k: _set(s, wanted) for k, s in examples.items()})
     if set(wanted) != set(examples):

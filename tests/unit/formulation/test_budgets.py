@@ -6,8 +6,8 @@ from mpsearch.errors import BudgetError
 from mpsearch.formulation import Yardsticks, parse_budgets, resolve_budgets
 
 YARDSTICKS = Yardsticks(
-    full_precision={"weight_bytes": 1000.0, "latency_ns": 8e6},
-    fastest={"latency_ns": 2e6},
+    full_precision={"weight_bytes": 1000.0, "latency_ns": 8e6, "latency_ns@b32": 4e7},
+    fastest={"latency_ns": 2e6, "latency_ns@b32": 1e7},
     weights=200,
 )
 
@@ -19,6 +19,9 @@ YARDSTICKS = Yardsticks(
         ("weight_bytes", "1.5 KiB", 1536.0),
         ("weight_bytes", "25%", 250.0),
         ("latency", "4ms", 4e6),
+        ("latency@b32", "4ms", 4e6),
+        ("latency@b32", "50%", 2e7),
+        ("latency@b32", "110% of fastest", 1.1e7),
         ("latency", "50%", 4e6),
         ("latency", "115% of fastest", 2.3e6),
         ("weight_bits", "3.5", 700.0),
@@ -41,6 +44,8 @@ def test_a_budget_resolves_to_its_closed_form(name: str, text: str | float, limi
         ("weight_bytes", "115% of fastest", "unknown unit"),
         ("latency", "4MB", "unknown unit"),
         ("speed", "4ms", "unknown"),
+        ("latency@", "4ms", "unknown"),
+        ("weight_bytes@b32", "4MB", "unknown"),
         ("weight_bits", "3bits", "unknown unit"),
     ],
 )
