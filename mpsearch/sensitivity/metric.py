@@ -16,6 +16,7 @@ from mpsearch.core.provenance import Provenance
 from mpsearch.core.tables import SensitivityTable
 from mpsearch.errors import FormatError, MeasurementError
 from mpsearch.execution import takes
+from mpsearch.sensitivity.reach import without_unreached
 from mpsearch.sensitivity.request import Measurement, Request, Work
 from mpsearch.tasks import AbstractTask, Dataset
 from mpsearch.tracing import TracedModel
@@ -56,6 +57,9 @@ class AbstractMetric(ABC):
     ) -> SensitivityTable:
         """Score every layer in every format against the fp32 reference.
 
+        A layer that cannot change the task's output on this data has no score but the
+        reference's: a warning names it, and a solver leaves it at its base.
+
         Args:
             traced: The model.
             task: What counts as output.
@@ -74,7 +78,9 @@ class AbstractMetric(ABC):
         Raises:
             FormatError: A format is unknown, named twice, or offered to a layer that cannot
                 take it.
-            MeasurementError: An activation or a score is not finite, or a quantiser is missing.
+            MeasurementError: An activation or a score is not finite, a quantiser is missing,
+                or no layer changes the output.
+            DataError: Labels do not fit, or the data changes between passes.
         """
         numbers = _formats(formats)
         request = Request(
@@ -121,7 +127,7 @@ class AbstractMetric(ABC):
 
     def _run(self, request: Request) -> Measurement:
         try:
-            return self._measure(request)
+            return without_unreached(self._measure(request), request)
         except KeyboardInterrupt:
             if request.cache is not None:
                 _LOG.warning(
@@ -146,7 +152,11 @@ class AbstractMetric(ABC):
             for column, name in enumerate(request.formats):
                 if name == REFERENCE:
                     loss[row, column] = stderr[row, column] = 0.0
-                elif name in request.pairs[layer] and not math.isfinite(loss[row, column]):
+                elif (
+                    name in request.pairs[layer]
+                    and layer not in found.unreached
+                    and not math.isfinite(loss[row, column])
+                ):
                     raise MeasurementError(
                         f"Metric {self.name!r} scores layer {layer!r} in {name!r} with "
                         f"{loss[row, column]}. Expected a finite number. Leave this format out "

@@ -121,13 +121,15 @@ class Request:
 class Measurement:
     """What a metric found: losses with their standard errors, NaN where not asked for.
 
-    `numbers` are as in `SensitivityTable`.
+    `numbers` are as in `SensitivityTable`. Layers in `unreached` cannot change the output,
+    and have no losses.
     """
 
     loss: Float64[ndarray, "L F"]
     stderr: Float64[ndarray, "L F"]
     samples: int
     numbers: Float32[ndarray, "N L F"] | None = None
+    unreached: frozenset[str] = frozenset()
     work: Work = field(default_factory=Work)
 
 
