@@ -26,10 +26,12 @@ class Problem:
     """Choose one of F formats for each of D blocks: least summed loss within R limits.
 
     `loss` (D, F) is finite where allowed. `cost` (R, D, F) holds whole numbers >= 0. A choice
-    spends `constant + sum of its costs + sum of its edge costs` and must stay within `limit`.
+    spends `constant + costs + edge costs + shared costs`, summed up, and must stay within `limit`.
     `edges` (E, 2) are (producer, consumer) blocks with `edge_cost` (R, E, F, F), indexed by
-    the producer's and the consumer's choice. Each row of `cuts` (C, D) is a complete choice
-    that is forbidden. `names` label the R budgets in messages.
+    the producer's and the consumer's choice. `share_cost` (R, G) is paid once per group if any
+    of its `sharers` is chosen, rows (group, block, format): consumers that share one quantiser
+    share its cost. Each row of `cuts` (C, D) is a complete choice that is forbidden. `names`
+    label the R budgets in messages.
 
     Raises:
         ProblemError: Shapes disagree, a number is not finite, negative or not whole, a block
@@ -52,6 +54,8 @@ class Problem:
     allowed: Bool[ndarray, "D F"] | None = None
     edges: Int[ndarray, "E 2"] | None = None
     edge_cost: Int[ndarray, "R E F F"] | None = None
+    sharers: Int[ndarray, "M 3"] | None = None
+    share_cost: Int[ndarray, "R G"] | None = None
     cuts: Int[ndarray, "C D"] | None = None
     names: tuple[str, ...] = field(default=())
 
@@ -82,6 +86,10 @@ class Problem:
             producer, consumer = self.edges.T
             each = self.edge_cost[:, np.arange(len(self.edges)), choice[producer], choice[consumer]]
             total = total + each.sum(axis=1)
+        if self.sharers is not None and self.share_cost is not None:
+            group, block, format_ = self.sharers.T
+            used = np.unique(group[choice[block] == format_])
+            total = total + self.share_cost[:, used].sum(axis=1)
         return total
 
     def value(self, choice: Int[ndarray, " D"]) -> float:
@@ -101,7 +109,8 @@ def _check_types(problem: Problem) -> None:
     kinds = {
         "loss": np.floating,
         "allowed": np.bool_,
-        **dict.fromkeys(("cost", "limit", "constant", "edges", "edge_cost", "cuts"), np.integer),
+        **dict.fromkeys(("cost", "limit", "constant", "edges", "edge_cost"), np.integer),
+        **dict.fromkeys(("sharers", "share_cost", "cuts"), np.integer),
     }
     for name, kind in kinds.items():
         value: object = getattr(problem, name)
@@ -130,6 +139,8 @@ def _check_shapes(problem: Problem) -> None:
         "allowed": (blocks, formats),
         "edges": (edges, 2),
         "edge_cost": (budgets, edges, formats, formats),
+        "sharers": (0 if problem.sharers is None else len(np.atleast_1d(problem.sharers)), 3),
+        "share_cost": (budgets, 0 if problem.share_cost is None else problem.share_cost.shape[-1]),
         "cuts": (0 if problem.cuts is None else len(np.atleast_1d(problem.cuts)), blocks),
         "limit": (budgets,),
     }
@@ -150,10 +161,25 @@ def _check_shapes(problem: Problem) -> None:
             f"Problem.edges names blocks {problem.edges.min()} to {problem.edges.max()}. "
             f"Expected 0 to {blocks - 1}. Pass pairs (producer, consumer) of rows of `loss`."
         )
+    _check_sharers(problem)
     if problem.names and len(problem.names) != budgets:
         raise ProblemError(
             f"Problem.names has {len(problem.names)} names for {budgets} budgets. "
             "Expected one each. Pass one name per budget, or none."
+        )
+
+
+def _check_sharers(problem: Problem) -> None:
+    if problem.sharers is None and problem.share_cost is None:
+        return
+    groups = 0 if problem.share_cost is None else problem.share_cost.shape[1]
+    size = np.array([groups, *problem.loss.shape])
+    rows = problem.sharers
+    if rows is None or not bool(((rows >= 0) & (rows < size)).all()):
+        raise ProblemError(
+            f"Problem.sharers names a group, block or format outside {size.tolist()}, or only one "
+            "of sharers and share_cost is given. Expected rows (group, block, format), and a "
+            "share_cost of shape (budgets, groups). Pass both."
         )
 
 
@@ -175,7 +201,12 @@ def _check_numbers(problem: Problem) -> None:
             "Forbid the choice with `allowed`, or measure it again."
         )
     total = float(np.abs(problem.offset).max(initial=0))
-    for name, array in (("cost", problem.cost), ("edge_cost", problem.edge_cost)):
+    shared = None if problem.share_cost is None else problem.share_cost[:, :, None]
+    for name, array in (
+        ("cost", problem.cost),
+        ("edge_cost", problem.edge_cost),
+        ("share_cost", shared),
+    ):
         if array is None or array.size == 0:
             continue
         if int(array.min()) < 0:

@@ -26,6 +26,7 @@ class Feature(StrEnum):
 
     SEVERAL_LIMITS = "several_limits"
     EDGES = "edges"
+    SHARING = "shared_costs"
     CUTS = "cuts"
 
 
@@ -128,6 +129,7 @@ def features_of(problem: Problem) -> frozenset[Feature]:
     needed = {
         Feature.SEVERAL_LIMITS: len(problem.limit) > 1,
         Feature.EDGES: problem.edges is not None and len(problem.edges) > 0,
+        Feature.SHARING: problem.sharers is not None and len(problem.sharers) > 0,
         Feature.CUTS: problem.cuts is not None and len(problem.cuts) > 0,
     }
     return frozenset(feature for feature, is_needed in needed.items() if is_needed)

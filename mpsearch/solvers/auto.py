@@ -15,6 +15,7 @@ from mpsearch.solvers.highs import Highs
 from mpsearch.solvers.lagrangian_core import CoreResult, search_core
 from mpsearch.solvers.proposal import Proposal
 from mpsearch.solvers.relaxation import relaxed
+from mpsearch.solvers.sharing import joined
 
 # Cutting planes for the prices need few budgets; beyond, HiGHS' simplex method is faster.
 _MOST_PRICED_BUDGETS = 12
@@ -36,7 +37,7 @@ class Auto(AbstractSolver):
 
     name: ClassVar[str] = "auto"
     supports: ClassVar[frozenset[Feature]] = frozenset(
-        {Feature.SEVERAL_LIMITS, Feature.EDGES, Feature.CUTS}
+        {Feature.SEVERAL_LIMITS, Feature.EDGES, Feature.SHARING, Feature.CUTS}
     )
 
     def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
@@ -47,7 +48,7 @@ class Auto(AbstractSolver):
         if len(problem.limit) > _MOST_PRICED_BUDGETS or Feature.CUTS in special:
             return self._branch(problem, deadline=deadline)
         if special:
-            return self._along_edges(problem, part=part, deadline=deadline)
+            return self._special(problem, part=part, deadline=deadline)
         found = search_core(relaxed(problem, deadline=part), gap=self.gap, deadline=part)
         proposal = found.proposal(problem)
         if not proposal.was_stopped:
@@ -57,9 +58,13 @@ class Auto(AbstractSolver):
             return proposal
         return _better(problem, proposal, second=self._branch(rest, deadline=deadline))
 
-    def _along_edges(self, problem: Problem, *, part: float, deadline: float) -> Proposal:
-        """Solve chains by their own search, and whatever that leaves open by branch and cut."""
-        if chain_order(problem) is None:
+    def _special(self, problem: Problem, *, part: float, deadline: float) -> Proposal:
+        """Join blocks that share costs, follow chains, and leave the rest to branch and cut."""
+        special = features_of(problem) - {Feature.SEVERAL_LIMITS}
+        whole = joined(problem) if special == {Feature.SHARING} else None
+        if whole is not None:
+            return whole.proposal(self._propose(whole.problem, deadline=deadline))
+        if Feature.SHARING in special or chain_order(problem) is None:
             return self._branch(problem, deadline=deadline)
         proposal = search_chain(problem, gap=self.gap, deadline=part)
         if not proposal.was_stopped:

@@ -35,7 +35,7 @@ class Cbc(AbstractSolver):
 
     name: ClassVar[str] = "pulp"
     supports: ClassVar[frozenset[Feature]] = frozenset(
-        {Feature.SEVERAL_LIMITS, Feature.EDGES, Feature.CUTS}
+        {Feature.SEVERAL_LIMITS, Feature.EDGES, Feature.SHARING, Feature.CUTS}
     )
     requires: ClassVar[tuple[str, ...]] = ("pulp",)
 

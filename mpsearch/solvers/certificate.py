@@ -12,6 +12,7 @@ from mpsearch.errors import SolverError
 from mpsearch.solvers.forest import minimise_forest
 from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.proposal import Proposal
+from mpsearch.solvers.sharing import without_sharing
 
 # A gap computed from rounded sums may miss the one asked for by this much.
 _ROUNDING = 1e-12
@@ -65,9 +66,10 @@ def unreachable(problem: Problem) -> Proposal | None:
 def smallest_reachable(problem: Problem) -> Int[ndarray, " R"]:
     """Return for each budget the least that it can be spent down to, the others ignored.
 
-    Exact without edges and where edges form a forest; with cycles a value that is not above
-    the least. No-good cuts are ignored.
+    Exact without edges and where edges form a forest; with cycles, or where blocks share
+    costs, a value that is not above the least. No-good cuts are ignored.
     """
+    problem = without_sharing(problem)
     rows = np.zeros(len(problem.limit), dtype=np.int64)
     for budget, cost in enumerate(problem.cost):
         least = np.where(problem.mask, cost, np.inf)

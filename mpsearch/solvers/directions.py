@@ -122,16 +122,18 @@ def _with_budgets(problem: Problem, budgets: list[int]) -> Problem:
         limit=problem.limit[budgets],
         constant=problem.offset[budgets],
         edge_cost=None if problem.edge_cost is None else problem.edge_cost[budgets],
+        share_cost=None if problem.share_cost is None else problem.share_cost[budgets],
         names=tuple(problem.names[place] for place in budgets) if problem.names else (),
     )
 
 
 def _turned(problem: Problem, budget: int, *, loss_limit: float | None) -> Problem:
     """Return the problem whose loss is what a budget spends, with the loss as a budget."""
-    if problem.edge_cost is not None and problem.edge_cost[budget].any():
+    spent = (problem.edge_cost, problem.share_cost)
+    if any(each is not None and each[budget].any() for each in spent):
         raise UnsupportedFeatureError(
-            f"Budget {budget} is spent along edges too. Expected a budget of blocks only. "
-            "Lower its limit step by step instead."
+            f"Budget {budget} is spent along edges or shared too. Expected a budget of blocks "
+            "only. Lower its limit step by step instead."
         )
     others = [place for place in range(len(problem.limit)) if place != budget]
     turned = replace(_with_budgets(problem, others), loss=problem.cost[budget].astype(float))
@@ -148,11 +150,16 @@ def _turned(problem: Problem, budget: int, *, loss_limit: float | None) -> Probl
     if edge_cost is not None:
         nothing = np.zeros((1, *edge_cost.shape[1:]), dtype=np.int64)
         edge_cost = np.concatenate([edge_cost, nothing])
+    share_cost = turned.share_cost
+    if share_cost is not None:
+        nothing = np.zeros((1, share_cost.shape[1]), dtype=np.int64)
+        share_cost = np.concatenate([share_cost, nothing])
     return replace(
         turned,
         cost=np.concatenate([turned.cost, row]),
         limit=np.append(turned.limit, limit),
         constant=np.append(turned.offset, 0),
         edge_cost=edge_cost,
+        share_cost=share_cost,
         names=(*turned.names, "loss") if turned.names else (),
     )

@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from mpsearch.core.problem import Problem
 from mpsearch.solvers.lagrangian import lagrangian_bound
+from mpsearch.solvers.sharing import without_sharing
 
 # Value and slope (spend minus limit) of the Lagrangian bound at given multipliers.
 Oracle: TypeAlias = Callable[[Float[ndarray, " R"]], tuple[float, Float[ndarray, " R"]]]
@@ -38,6 +39,7 @@ def best_multipliers(problem: Problem, *, deadline: float = float("inf")) -> Flo
         >>> round(bound, 9)
         1.0
     """
+    problem = without_sharing(problem)
     loss = np.where(problem.mask, problem.loss, np.nan)
     span = float(np.nansum(np.nanmax(loss, axis=1) - np.nanmin(loss, axis=1))) or 1.0
     room = np.abs(problem.limit - problem.offset).astype(float)

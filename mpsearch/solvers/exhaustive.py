@@ -26,7 +26,7 @@ class Exhaustive(AbstractSolver):
 
     name: ClassVar[str] = "exhaustive"
     supports: ClassVar[frozenset[Feature]] = frozenset(
-        {Feature.SEVERAL_LIMITS, Feature.EDGES, Feature.CUTS}
+        {Feature.SEVERAL_LIMITS, Feature.EDGES, Feature.SHARING, Feature.CUTS}
     )
 
     def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
@@ -72,6 +72,11 @@ def _fit(problem: Problem, choices: Int[ndarray, "N D"]) -> Bool[ndarray, " N"]:
         first, second = choices[:, problem.edges[:, 0]], choices[:, problem.edges[:, 1]]
         edges = np.arange(len(problem.edges))
         spend = spend + problem.edge_cost[:, edges, first, second].sum(axis=2)
+    if problem.sharers is not None and problem.share_cost is not None:
+        group, block, format_ = problem.sharers.T
+        used = np.zeros((problem.share_cost.shape[1], len(choices)), dtype=bool)
+        np.logical_or.at(used, group, (choices[:, block] == format_).T)
+        spend = spend + problem.share_cost @ used
     fit: Bool[ndarray, " N"] = (spend <= problem.limit[:, None]).all(axis=0)
     for cut in problem.cuts if problem.cuts is not None else ():
         fit &= (choices != cut).any(axis=1)

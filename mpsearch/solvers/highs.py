@@ -33,7 +33,7 @@ class Highs(AbstractSolver):
 
     name: ClassVar[str] = "highs"
     supports: ClassVar[frozenset[Feature]] = frozenset(
-        {Feature.SEVERAL_LIMITS, Feature.EDGES, Feature.CUTS}
+        {Feature.SEVERAL_LIMITS, Feature.EDGES, Feature.SHARING, Feature.CUTS}
     )
     requires: ClassVar[tuple[str, ...]] = ("highspy",)
 

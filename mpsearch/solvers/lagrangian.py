@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from mpsearch.core.problem import Problem
 from mpsearch.solvers.forest import minimise_forest
+from mpsearch.solvers.sharing import without_sharing
 
 # Sums of floats that were rounded once each are off by less than this share of their size.
 _ROUNDING = 4 * float(np.finfo(float).eps)
@@ -24,7 +25,8 @@ def lagrangian_bound(
     """Return a lower bound of every feasible loss, and a choice that attains the minimum.
 
     The bound is rounded downwards, so that it holds in exact arithmetic. Where edges form a
-    cycle, the edges that close one count with the least they can cost.
+    cycle, the edges that close one count with the least they can cost; shared costs count with
+    equal parts for each block that shares.
 
     Example:
         >>> problem = Problem(
@@ -36,6 +38,7 @@ def lagrangian_bound(
         >>> round(bound, 9), choice.tolist()
         (1.0, [1, 0])
     """
+    problem = without_sharing(problem)
     priced = priced_loss(problem, multipliers)
     if problem.edges is None or problem.edge_cost is None or len(problem.edges) == 0:
         choice = np.argmin(priced, axis=1)

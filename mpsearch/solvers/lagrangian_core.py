@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from mpsearch.core.problem import Problem
-from mpsearch.solvers.abstract import AbstractSolver, Feature
+from mpsearch.errors import UnsupportedFeatureError
+from mpsearch.solvers.abstract import AbstractSolver, Feature, features_of
 from mpsearch.solvers.clock import TimeUpError, check
 from mpsearch.solvers.core import ROOM, best_mix
 from mpsearch.solvers.lattice_bound import LatticeBound, lattice_bound
 from mpsearch.solvers.proposal import Proposal
 from mpsearch.solvers.relaxation import Relaxation, relaxed
+from mpsearch.solvers.sharing import joined
 
 # Work grows as exp(sqrt(threshold)), so early thresholds cost little beside the last.
 _FIRST_CLASSES = 12
@@ -50,9 +52,17 @@ class LagrangianCore(AbstractSolver):
     """
 
     name: ClassVar[str] = "lagrangian_core"
-    supports: ClassVar[frozenset[Feature]] = frozenset({Feature.SEVERAL_LIMITS})
+    supports: ClassVar[frozenset[Feature]] = frozenset({Feature.SEVERAL_LIMITS, Feature.SHARING})
 
     def _propose(self, problem: Problem, *, deadline: float) -> Proposal:
+        if Feature.SHARING in features_of(problem):
+            whole = joined(problem)
+            if whole is None:
+                raise UnsupportedFeatureError(
+                    "Blocks that share costs have too many choices together. Expected few that "
+                    "hang together for solver 'lagrangian_core'. Use solver='auto'."
+                )
+            return whole.proposal(self._propose(whole.problem, deadline=deadline))
         relaxation = relaxed(problem, deadline=deadline)
         return search_core(relaxation, gap=self.gap, deadline=deadline).proposal(problem)
 

@@ -1,9 +1,9 @@
 """A Problem as a mixed-integer linear programme, scaled so that tolerances mean little.
 
-One column in [0, 1] per allowed choice, and per pair of allowed choices along an edge that
-costs anything. Back ends test feasibility to about 1e-6 absolute and call objectives equal
-that differ by less, so each block's least loss and least cost are taken out, the loss that
-is expected to remain becomes 1000, and every limit becomes 1.
+One column in [0, 1] per allowed choice, per pair of allowed choices along an edge that costs
+anything, and per group of blocks that share a cost. Back ends test feasibility to about 1e-6
+absolute and call objectives equal that differ by less, so each block's least loss and least
+cost are taken out, the loss that is expected to remain becomes 1000, and every limit becomes 1.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class LinearModel:
     """Minimise `objective . x` with `lower <= matrix x <= upper`, x in [0, `ceiling`].
 
     The first columns are choices, (`block`, `format`) each, whole numbers; columns of pairs
-    follow, continuous. A loss is `shift + objective / scale`.
+    and of shared costs follow, continuous. A loss is `shift + objective / scale`.
     """
 
     objective: Float[ndarray, " N"]
@@ -80,23 +80,31 @@ def linear_model(problem: Problem, *, expected_loss: float | None = None) -> Lin
     scale = EXPECTED_OBJECTIVE / expected if span > 0 else 1.0
     pairs = _Pairs.of(problem, block=block, format_=format_)
     budget_rows, capacity, fits = _budget_rows(problem, block=block, format_=format_, pairs=pairs)
-    one_each = _wide(
-        sparse.csr_matrix((np.ones(len(block)), (block, np.arange(len(block))))), pairs.count
-    )
-    cut_rows = _cut_rows(problem, block=block, format_=format_, pairs=pairs.count)
-    rows = (one_each, budget_rows, pairs.links, cut_rows)
+    choices = np.arange(len(block))
+    one_each = sparse.csr_matrix((np.ones(len(block)), (block, choices)))
+    cut_rows = _cut_rows(problem, block=block, format_=format_)
+    share_rows = _share_rows(problem, block=block, format_=format_, pairs=pairs.count)
+    width = share_rows.shape[1]
+    rows = [_wide(each, width) for each in (one_each, budget_rows, pairs.links, cut_rows)]
     links, cuts = pairs.links.shape[0], cut_rows.shape[0]
+    shares = share_rows.shape[0]
     blocks, budgets = problem.loss.shape[0], len(capacity)
     return LinearModel(
-        objective=np.concatenate([excess * scale, np.zeros(pairs.count)]),
-        matrix=sparse.vstack(rows, format="csr"),
+        objective=np.concatenate([excess * scale, np.zeros(width - len(block))]),
+        matrix=sparse.vstack([*rows, share_rows], format="csr"),
         lower=np.concatenate(
-            [np.ones(blocks), np.full(budgets, -np.inf), np.zeros(links), np.full(cuts, -np.inf)]
+            [
+                *(np.ones(blocks), np.full(budgets, -np.inf)),
+                *(np.zeros(links), np.full(cuts + shares, -np.inf)),
+            ]
         ),
         upper=np.concatenate(
-            [np.ones(blocks), capacity, np.zeros(links), np.full(cuts, blocks - 1.0)]
+            [
+                *(np.ones(blocks), capacity, np.zeros(links)),
+                *(np.full(cuts, blocks - 1.0), np.zeros(shares)),
+            ]
         ),
-        ceiling=np.concatenate([fits.astype(float), np.ones(pairs.count)]),
+        ceiling=np.concatenate([fits.astype(float), np.ones(width - len(block))]),
         block=block,
         format=format_,
         shift=float(least.sum()),
@@ -183,33 +191,56 @@ def _budget_rows(
             room -= int(lowest[present].sum())
             row = np.concatenate([row, extra - lowest[pairs.edge]])
         fits &= row[: len(block)] <= room
+        if problem.share_cost is not None:
+            row = np.concatenate([row, problem.share_cost[budget]])
         # Whole multiples of a common divisor lose nothing, and a limit between two is no limit.
         divisor = max(1, int(np.gcd.reduce(row)))
         room = room // divisor
         unit = max(1, room) * divisor
         values.append(row / unit)
         capacity.append(1.0 if room > 0 else float(room))
-    width = len(block) + pairs.count
+    groups = 0 if problem.share_cost is None else problem.share_cost.shape[1]
+    width = len(block) + pairs.count + groups
     matrix = sparse.csr_matrix(np.array(values).reshape(len(values), width))
     return matrix, np.array(capacity, dtype=float), fits
 
 
-def _cut_rows(
+def _share_rows(
     problem: Problem,
     *,
     block: Int[ndarray, " X"],
     format_: Int[ndarray, " X"],
     pairs: int,
 ) -> sparse.csr_matrix:
+    """Return rows `choices of a block that share a cost <= whether it is paid`, at full width."""
+    if problem.sharers is None or problem.share_cost is None:
+        return sparse.csr_matrix((0, len(block) + pairs))
+    sharers = np.unique(problem.sharers, axis=0)
+    sharers = sharers[problem.mask[sharers[:, 1], sharers[:, 2]]]
+    column = np.zeros(problem.loss.shape, dtype=np.int64)
+    column[block, format_] = np.arange(len(block))
+    ends, row = np.unique(sharers[:, :2], axis=0, return_inverse=True)
+    paid = len(block) + pairs + ends[:, 0]
+    values = np.concatenate([np.ones(len(sharers)), -np.ones(len(ends))])
+    rows = np.concatenate([row.ravel(), np.arange(len(ends))])
+    columns = np.concatenate([column[sharers[:, 1], sharers[:, 2]], paid])
+    width = len(block) + pairs + problem.share_cost.shape[1]
+    return sparse.csr_matrix((values, (rows, columns)), shape=(len(ends), width))
+
+
+def _cut_rows(
+    problem: Problem, *, block: Int[ndarray, " X"], format_: Int[ndarray, " X"]
+) -> sparse.csr_matrix:
     """Return for each forbidden choice a row that counts its agreeing blocks."""
     if problem.cuts is None or len(problem.cuts) == 0:
-        return sparse.csr_matrix((0, len(block) + pairs))
+        return sparse.csr_matrix((0, len(block)))
     agree = (problem.cuts[:, block] == format_).astype(float)
-    return _wide(sparse.csr_matrix(agree), pairs)
+    return sparse.csr_matrix(agree)
 
 
-def _wide(matrix: sparse.csr_matrix, more: int) -> sparse.csr_matrix:
-    """Append empty columns."""
-    if not more:
+def _wide(matrix: sparse.csr_matrix, width: int) -> sparse.csr_matrix:
+    """Append empty columns up to a width."""
+    if matrix.shape[1] == width:
         return matrix
-    return sparse.hstack([matrix, sparse.csr_matrix((matrix.shape[0], more))], format="csr")
+    more = sparse.csr_matrix((matrix.shape[0], width - matrix.shape[1]))
+    return sparse.hstack([matrix, more], format="csr")

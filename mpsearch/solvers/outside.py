@@ -22,7 +22,10 @@ _LARGE = 8192
 # What a back end may be late, and then send its answer, before it is killed.
 _MARGIN_SHARE, _GRACE_SECONDS = 0.05, 0.1
 _LENGTH_BYTES = 8
-_ARRAYS = ("loss", "cost", "limit", "constant", "allowed", "edges", "edge_cost", "cuts")
+_ARRAYS = (
+    *("loss", "cost", "limit", "constant", "allowed"),
+    *("edges", "edge_cost", "sharers", "share_cost", "cuts"),
+)
 _WORDS_OF_ERROR = 400
 
 
@@ -92,6 +95,8 @@ def unpack_problem(data: bytes) -> tuple[Problem, dict[str, object]]:
         allowed=arrays.get("allowed"),
         edges=arrays.get("edges"),
         edge_cost=arrays.get("edge_cost"),
+        sharers=arrays.get("sharers"),
+        share_cost=arrays.get("share_cost"),
         cuts=arrays.get("cuts"),
     )
     return problem, facts

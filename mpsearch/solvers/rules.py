@@ -92,6 +92,7 @@ def with_ties(problem: Problem, group: Int[ndarray, " D"]) -> Problem:
         allowed=allowed,
         edges=edges,
         edge_cost=edge_cost,
+        sharers=_tied_sharers(problem, group),
         cuts=_tied_cuts(problem, group),
     )
 
@@ -131,6 +132,10 @@ def _with_rows(
     if edge_cost is not None:
         nothing = np.zeros((len(rows), *edge_cost.shape[1:]), dtype=np.int64)
         edge_cost = np.concatenate([edge_cost, nothing])
+    share_cost = problem.share_cost
+    if share_cost is not None:
+        nothing = np.zeros((len(rows), share_cost.shape[1]), dtype=np.int64)
+        share_cost = np.concatenate([share_cost, nothing])
     names = (*problem.names, *(name for _ in rows)) if problem.names else ()
     return replace(
         problem,
@@ -138,8 +143,17 @@ def _with_rows(
         limit=np.concatenate([problem.limit, limit]),
         constant=np.concatenate([problem.offset, np.zeros(len(rows), dtype=np.int64)]),
         edge_cost=edge_cost,
+        share_cost=share_cost,
         names=names,
     )
+
+
+def _tied_sharers(problem: Problem, group: Int[ndarray, " D"]) -> Int[ndarray, "M 3"] | None:
+    if problem.sharers is None:
+        return None
+    tied = problem.sharers.copy()
+    tied[:, 1] = group[tied[:, 1]]
+    return np.unique(tied, axis=0)
 
 
 def _tied_cuts(problem: Problem, group: Int[ndarray, " D"]) -> Int[ndarray, "C G"] | None:

@@ -15,17 +15,25 @@ _DISTINCT, _ALLOWED = 0.5, 0.9
 def problems(*, with_edges: bool = True, with_cuts: bool = True) -> SearchStrategy[Problem]:
     """Draw a problem of at most 5 blocks, 4 formats and 3 budgets, often without an answer."""
     return strategies.builds(
-        lambda seed, *, edges, cuts: random_problem(
-            default_rng(seed), with_edges=with_edges and edges, with_cuts=with_cuts and cuts
+        lambda seed, *, edges, cuts, sharing: random_problem(
+            default_rng(seed),
+            with_edges=with_edges and edges,
+            with_cuts=with_cuts and cuts,
+            with_sharing=sharing,
         ),
         strategies.integers(0, 2**32 - 1),
         edges=strategies.booleans(),
         cuts=strategies.booleans(),
+        sharing=strategies.booleans(),
     )
 
 
 def random_problem(
-    generator: Generator, *, with_edges: bool = False, with_cuts: bool = False
+    generator: Generator,
+    *,
+    with_edges: bool = False,
+    with_cuts: bool = False,
+    with_sharing: bool = False,
 ) -> Problem:
     """Return a random small problem; half of them have equal losses or equal costs in plenty."""
     blocks, formats = int(generator.integers(1, 6)), int(generator.integers(1, 5))
@@ -37,10 +45,15 @@ def random_problem(
     cost = generator.integers(0, int(generator.choice([2, 5, 1000])), (budgets, blocks, formats))
     allowed = generator.random((blocks, formats)) < _ALLOWED
     allowed[np.arange(blocks), generator.integers(0, formats, blocks)] = True
-    edges = edge_cost = None
+    edges = edge_cost = sharers = share_cost = None
     if with_edges and blocks > 1:
         edges = _random_edges(generator, blocks=blocks)
         edge_cost = generator.integers(0, 6, (budgets, len(edges), formats, formats))
+    if with_sharing:
+        groups = int(generator.integers(1, 4))
+        size = (groups, blocks, formats)
+        sharers = generator.integers(0, size, (int(generator.integers(0, 9)), 3))
+        share_cost = generator.integers(0, 9, (budgets, groups))
     constant = generator.integers(-3, 4, budgets)
     low, high = cost.min(axis=2).sum(axis=1), cost.max(axis=2).sum(axis=1)
     share = generator.uniform(-0.05, 1.05, budgets)
@@ -56,6 +69,8 @@ def random_problem(
         allowed=allowed,
         edges=edges,
         edge_cost=edge_cost,
+        sharers=sharers,
+        share_cost=share_cost,
         cuts=cuts,
     )
 

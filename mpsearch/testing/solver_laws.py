@@ -92,10 +92,11 @@ class SolverLaws:
                 limit=np.array([int(smallest)]),
                 constant=problem.offset[[budget]],
                 edge_cost=None if problem.edge_cost is None else problem.edge_cost[[budget]],
+                share_cost=None if problem.share_cost is None else problem.share_cost[[budget]],
             )
             below = replace(alone, limit=alone.limit - 1)
             assert Exhaustive().solve(below).termination is Termination.INFEASIBLE
-            if problem.edges is None:
+            if problem.edges is None and problem.sharers is None:
                 assert Exhaustive().solve(alone).termination is Termination.OPTIMAL
 
     @_LAW
