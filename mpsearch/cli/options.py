@@ -108,6 +108,16 @@ Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="Where randomness s
 CacheFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--cache", help="Folder of measured values. [default: the user's]")
 ]
+Effort: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--effort",
+        help="What measuring and refining may spend, in exact passes; there are rounds from 2 on.",
+    ),
+]
+Seconds: TypeAlias = Annotated[
+    float | None, typer.Option("--seconds", help="Begin no round of refining after so long.")
+]
 Solver: TypeAlias = Annotated[
     str, typer.Option("--solver", help="auto, highs, pulp or exhaustive.")
 ]

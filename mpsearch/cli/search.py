@@ -1,7 +1,7 @@
 """`mpsearch search`: from a model and budgets to a plan that was measured to keep them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,7 @@ from mpsearch.cli.options import (
     CacheFolder,
     Calibration,
     DropOf,
+    Effort,
     Fixed,
     Formats,
     Json,
@@ -18,6 +19,7 @@ from mpsearch.cli.options import (
     ModelFrom,
     OptionalBudgets,
     Runtime,
+    Seconds,
     Seed,
     Solver,
     Task,
@@ -30,7 +32,7 @@ from mpsearch.cli.options import (
     read_model,
     read_workload,
 )
-from mpsearch.cli.session import session
+from mpsearch.cli.session import Session, session
 from mpsearch.cli.shown import (
     files_lines,
     notes_lines,
@@ -39,6 +41,9 @@ from mpsearch.cli.shown import (
     verification_table,
     written,
 )
+
+if TYPE_CHECKING:
+    from mpsearch.workflow.search import SearchResult
 
 
 def search(
@@ -63,6 +68,8 @@ def search(
     threads: Threads = 1,
     seed: Seed = 0,
     solver: Solver = "auto",
+    effort: Effort = 1.25,
+    seconds: Seconds = None,
     cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -97,20 +104,26 @@ def search(
             cache=cache,
             progress=run.progress,
             solver=solver,
+            effort=effort,
+            seconds=seconds,
         )
         result.save(output)
-        run.answer(
-            {
-                "plan": result.plan,
-                "verification": result.verification,
-                "phases": result.phases,
-                "notes": result.notes,
-                "files": written(output),
-            },
-            shown=stacked(
-                plan_lines(result.plan),
-                verification_table(result.verification),
-                notes_lines(result.notes),
-                files_lines(written(output)),
-            ),
-        )
+        _answer(run, result, output=output)
+
+
+def _answer(run: Session, result: "SearchResult", *, output: Path) -> None:
+    run.answer(
+        {
+            "plan": result.plan,
+            "verification": result.verification,
+            "phases": result.phases,
+            "notes": result.notes,
+            "files": written(output),
+        },
+        shown=stacked(
+            plan_lines(result.plan),
+            verification_table(result.verification),
+            notes_lines(result.notes),
+            files_lines(written(output)),
+        ),
+    )

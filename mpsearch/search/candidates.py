@@ -1,8 +1,8 @@
 """Candidates: the best plans that the tables promise, before any of them is built."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import numpy as np
 
@@ -23,18 +23,24 @@ from mpsearch.solvers import solve
 _ROOM_IN_LATENCY: Final = (0.0, 0.02, 0.05, 0.1)
 
 
+# Plans that were verified better than the optimum of the tables, the best first, if any.
+Suggest: TypeAlias = Callable[[CostTable, Sequence[Budget]], tuple[Plan, ...]]
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """What plans are proposed from: tables by base and placement, and what is fixed.
 
-    `fixed` maps layer names or patterns to formats.
+    `fixed` maps layer names or patterns to formats. `suggest` is asked once, for the base
+    and placement of the best proposal.
     """
 
     sensitivity: SensitivityTable
     costs: tuple[CostTable, ...]
     fixed: Mapping[str, str] = field(default_factory=dict)
     solver: str = "auto"
+    suggest: Suggest | None = None
 
 
 def propose(

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float64
 from numpy import ndarray
 
-from mpsearch.sensitivity.divergence import Divergence
+from mpsearch.sensitivity.change_request import ChangeRequest
 from mpsearch.sensitivity.output_changes import BatchChanges, OutputChanges
-from mpsearch.tasks import AbstractTask
 
 # Changes of all layers are held in memory as one block up to this many numbers.
 _LARGEST_BLOCK: Final = 1 << 26
@@ -96,7 +95,7 @@ class OutputSum:
 
     def _at_once(self, assignments: Sequence[Mapping[str, str]]) -> Float64[ndarray, " N"]:
         if self._block is None:
-            self._block = _Block(self._batches, task=self._changes.request.task)
+            self._block = _Block(self._batches, request=self._changes.request)
         chunk = max(1, _AT_ONCE // max(self.numbers, 1))
         parts = [
             self._block.predicted([self._different(each) for each in assignments[at : at + chunk]])
@@ -109,7 +108,9 @@ class OutputSum:
 class _Block:
     """All changes of small outputs in one matrix, so that a product sums those of many plans."""
 
-    def __init__(self, batches: Sequence[tuple[BatchChanges, int]], *, task: AbstractTask) -> None:
+    def __init__(
+        self, batches: Sequence[tuple[BatchChanges, int]], *, request: ChangeRequest
+    ) -> None:
         pairs = list(batches[0][0].changes)
         self._place = {pair: place for place, pair in enumerate(pairs)}
         self._value = torch.cat([each.value[:rows] for each, rows in batches])
@@ -117,7 +118,7 @@ class _Block:
             [torch.cat([each.changes[p].tensor()[:rows] for each, rows in batches]) for p in pairs]
         )
         reference = torch.cat([each.divergence.reference[:rows] for each, rows in batches])
-        self._divergence = Divergence(task, reference=reference, batch={"rows": reference})
+        self._divergence = request.divergence(reference, {"rows": reference})
 
     def predicted(self, plans: Sequence[Sequence[tuple[str, str]]]) -> Float64[ndarray, " N"]:
         chosen = torch.zeros(len(plans), len(self._place))

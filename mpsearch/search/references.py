@@ -1,6 +1,7 @@
 """Reference plans: what a user could write down without a search, and must beat."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from itertools import product
 
 from mpsearch.core.formats import format_named
@@ -42,6 +43,21 @@ def reference_assignments(
         }
         found.setdefault(tuple(assignment.values()), assignment)
     return tuple(found.values())
+
+
+def pattern_of(layer: str, *, fixed: Mapping[str, str]) -> str | None:
+    """Return the format that the last matching pattern pins a layer to; None where none does."""
+    matching = [name for pattern, name in fixed.items() if fnmatchcase(layer, pattern)]
+    return matching[-1] if matching else None
+
+
+def pinned(assignment: Mapping[str, str], *, fixed: Mapping[str, str], base: str) -> dict[str, str]:
+    """Return the assignment with pinned layers in their formats; fp32 stands for the base."""
+    found = {}
+    for layer, name in assignment.items():
+        wanted = pattern_of(layer, fixed=fixed) or name
+        found[layer] = base if wanted == "fp32" else wanted
+    return found
 
 
 def _usable(

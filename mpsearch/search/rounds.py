@@ -1,7 +1,7 @@
 """Rounds of proposing and measuring, until a plan was measured to keep the budgets."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final, Protocol, final, runtime_checkable
@@ -9,7 +9,7 @@ from typing import Final, Protocol, final, runtime_checkable
 from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.progress import Progress
-from mpsearch.core.tables import MeasuredPlan
+from mpsearch.core.tables import CostTable
 from mpsearch.errors import InfeasibleBudgetError
 from mpsearch.formulation import (
     ParsedBudget,
@@ -19,6 +19,8 @@ from mpsearch.formulation import (
     resource_of,
 )
 from mpsearch.search.candidates import SearchSpace, identity, propose
+from mpsearch.search.references import pinned
+from mpsearch.sensitivity.divergence import divergence_of
 from mpsearch.verification.contest import Entry
 
 _ROUNDS: Final = 4
@@ -65,6 +67,14 @@ class Judged:
         )
 
     @property
+    def merit(self) -> float:
+        """Return what plans are ranked by: the KL of predictions, else the loss."""
+        quality = self.entry.quality
+        if quality is None:
+            return float("inf")
+        return divergence_of(quality.loss, fidelity=quality.fidelity)
+
+    @property
     def loss(self) -> float:
         """Return the measured validation loss; infinite for a plan that did not build."""
         return float("inf") if self.entry.quality is None else self.entry.quality.loss
@@ -80,8 +90,9 @@ def search_rounds(
 ) -> tuple[Judged, ...]:
     """Return everything measured, the winner first.
 
-    The winner has the least validation loss among the plans that were measured to keep all
-    budgets; of equal ones the faster. Candidates and references take part in the same
+    The winner has the least validation divergence (the KL of predictions where there are
+    logits, else the loss) among the plans that were measured to keep all budgets; of equal
+    ones the faster. Candidates and references take part in the same
     contest. Where none keeps them, latency limits are tightened by as much as the
     forecast was off, plans that did not build are forbidden, and a new round begins.
 
@@ -100,6 +111,8 @@ def search_rounds(
             if not seen:
                 raise
             break
+        if not seen:
+            plans = _with_suggested(plans, space=space, budgets=budgets)
         known = {identity(judged.entry.plan) for judged in seen}
         new = [plan for plan in plans if identity(plan) not in known]
         if not new:
@@ -113,14 +126,31 @@ def search_rounds(
     raise _none_kept(seen, budgets=budgets)
 
 
+def _with_suggested(
+    plans: Sequence[Plan], *, space: SearchSpace, budgets: Sequence[Budget]
+) -> tuple[Plan, ...]:
+    """Put what was verified better before the optima of the tables, or in their place.
+
+    Where latency is limited, a forecast may fail, so the others stay in the contest.
+    """
+    if space.suggest is None:
+        return tuple(plans)
+    first = (plans[0].base, plans[0].placement)
+    (cost,) = (each for each in space.costs if (each.base, each.placement) == first)
+    suggested = space.suggest(cost, budgets)
+    is_timed = any(resource_of(budget).startswith(Resource.LATENCY_NS) for budget in budgets)
+    if suggested and not is_timed:
+        return suggested[:1]
+    return tuple(_distinct([*suggested, *plans]))
+
+
 def _references(space: SearchSpace, *, budgets: Sequence[Budget]) -> list[Plan]:
     """Return the fastest references, then those that may keep the budgets."""
     measured = [
-        (plan.amount, plan_of(space.sensitivity, cost, assignment=plan.assignment,
-                              budgets=budgets, origin=_name(plan)))
+        (amount, plan_of(space.sensitivity, cost, assignment=assignment,
+                         budgets=budgets, origin=_name(assignment, base=cost.base)))
         for cost in space.costs
-        for plan in cost.measured
-        if plan.role == "reference"
+        for assignment, amount in _pinned_references(cost, fixed=space.fixed)
     ]  # fmt: skip
     fastest = sorted(measured, key=lambda item: item[0].get(Resource.LATENCY_NS, 0.0))
     likely = [
@@ -135,10 +165,22 @@ def _references(space: SearchSpace, *, budgets: Sequence[Budget]) -> list[Plan]:
     return _distinct([*(plan for _, plan in fastest[:_YARDSTICKS]), *likely])
 
 
-def _name(plan: MeasuredPlan) -> str:
-    counts = Counter(plan.assignment.values())
+def _pinned_references(
+    cost: CostTable, *, fixed: Mapping[str, str]
+) -> list[tuple[dict[str, str], Mapping[str, float]]]:
+    """Return reference plans with what was measured of them: nothing where a pin changed one."""
+    found = []
+    for plan in cost.measured:
+        if plan.role == "reference":
+            assignment = pinned(plan.assignment, fixed=fixed, base=plan.base)
+            found.append((assignment, plan.amount if assignment == plan.assignment else {}))
+    return found
+
+
+def _name(assignment: Mapping[str, str], *, base: str) -> str:
+    counts = Counter(assignment.values())
     formats = ", ".join(f"{name} for {count} layers" for name, count in counts.most_common())
-    return f"reference: {formats}, base {plan.base}"
+    return f"reference: {formats}, base {base}"
 
 
 def _room(resource: str) -> float:
@@ -189,10 +231,9 @@ def judge(
 def reference_identities(space: SearchSpace) -> set[tuple[object, ...]]:
     """Return what the reference plans of all tables are told by."""
     return {
-        (plan.base, plan.placement, *plan.assignment.items())
+        (cost.base, cost.placement, *assignment.items())
         for cost in space.costs
-        for plan in cost.measured
-        if plan.role == "reference"
+        for assignment, _ in _pinned_references(cost, fixed=space.fixed)
     }
 
 
@@ -208,7 +249,7 @@ def _profiled(space: SearchSpace) -> dict[tuple[object, ...], float]:
 
 def _order(judged: Judged) -> tuple[bool, float, float]:
     latency = judged.entry.amount.get(Resource.LATENCY_NS, 0.0)
-    return not judged.keeps, judged.loss, latency
+    return not judged.keeps, judged.merit, latency
 
 
 def _correction(seen: Sequence[Judged]) -> float:

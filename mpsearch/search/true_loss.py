@@ -70,7 +70,7 @@ class TrueLoss:
         traced, task = self._request.traced, self._request.task
         if not self._reference:
             self._reference = [
-                Divergence(task, reference=task.outputs(run(traced, batch), batch), batch=batch)
+                self._request.divergence(task.outputs(run(traced, batch), batch), batch)
                 for batch in self._batches
             ]
         overrides = self._request.plan_overrides(assignment)

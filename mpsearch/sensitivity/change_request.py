@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
+from torch import Tensor
+
 from mpsearch.core.cache import content_hash
 from mpsearch.core.formats import format_named
 from mpsearch.core.graph import Op
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.execution import layer_override
 from mpsearch.execution.interpreter import Override
+from mpsearch.sensitivity.divergence import Divergence
 from mpsearch.sensitivity.output_cut import plain_override
-from mpsearch.tasks import AbstractTask, Dataset
+from mpsearch.tasks import AbstractTask, Batch, Dataset
 from mpsearch.tracing import TracedModel
 
 
@@ -22,7 +25,8 @@ class ChangeRequest:
     """The model, its output, the data, and how layers may be changed, one at a time.
 
     `around` is the assignment that is changed; a layer that it does not name is at full
-    precision. `pairs` maps layers to the formats to try.
+    precision. `pairs` maps layers to the formats to try. `temperature` is that of
+    `Divergence`.
     """
 
     traced: TracedModel
@@ -32,12 +36,13 @@ class ChangeRequest:
     around: Mapping[str, str] = field(default_factory=dict)
     quantizers: Mapping[str, ActivationQuantizer] = field(default_factory=dict)
     dynamic_group: int | None = None
+    temperature: float = 1.0
 
     @property
     def key(self) -> str:
         """Hash the model and the assignment that is changed."""
         around = {layer: self.format_key(layer, name) for layer, name in self.around.items()}
-        return content_hash(self.traced.graph.fingerprint, around)
+        return content_hash(self.traced.graph.fingerprint, around, self.temperature)
 
     def overrides(self, layer: str, name: str) -> dict[str, Override]:
         """Return, for each node of a layer, how to compute it in a format, full precision too."""
@@ -58,6 +63,10 @@ class ChangeRequest:
             for layer, name in assignment.items()
             for node, override in self.overrides(layer, name).items()
         }
+
+    def divergence(self, reference: Tensor, batch: Batch) -> Divergence:
+        """Return how far outputs of a batch are from the reference."""
+        return Divergence(self.task, reference=reference, batch=batch, temperature=self.temperature)
 
     def format_key(self, layer: str, name: str) -> str:
         """Hash all that decides what a format does to a layer."""

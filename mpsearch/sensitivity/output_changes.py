@@ -143,7 +143,7 @@ class _Pass:
         self._tail = None if cut is None else Tail(request.traced, batch, cut=cut)
         raw = run(request.traced, batch) if self._tail is None else self._tail.raw
         reference = task.outputs(raw, batch)
-        self._divergence = Divergence(task, reference=reference, batch=batch)
+        self._divergence = request.divergence(reference, batch)
         self.value = self._value_around(reference)
         identity = task_identity(task)
         self._cache = cache if identity is not None else None

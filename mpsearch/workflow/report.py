@@ -23,7 +23,8 @@ SUMMARY: Final = "result.json"
 class Summary:
     """What a result holds besides its plan and tables.
 
-    `tried` holds every plan that was built, the winner first; `phases` are seconds.
+    `tried` holds every plan that was built, the winner first; `phases` are seconds; `trace`
+    is every plan that a round of the search verified.
     """
 
     verification: tuple[Verification, ...]
@@ -32,6 +33,7 @@ class Summary:
     graph: LayerGraph
     phases: Mapping[str, float]
     notes: tuple[str, ...]
+    trace: tuple[Mapping[str, float | int | str | bool | None], ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write `result.json` into a folder."""

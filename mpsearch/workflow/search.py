@@ -9,18 +9,17 @@ import onnx
 
 from mpsearch.core.files import save_plan, to_json, write_atomically
 from mpsearch.core.graph import LayerGraph
-from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.core.verification import Verification
 from mpsearch.report import tried_plan
-from mpsearch.search import Judged, SearchSpace
-from mpsearch.search.refinement import Refined, Step
+from mpsearch.search import Judged
+from mpsearch.search.refinement import Step
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
-from mpsearch.workflow.measure import Measured, check_device, measure_prepared
+from mpsearch.workflow.measure import Measured, check_device
 from mpsearch.workflow.phases import PhaseClock
 from mpsearch.workflow.prepare import (
     DataSource,
@@ -32,8 +31,8 @@ from mpsearch.workflow.prepare import (
 from mpsearch.workflow.refine import (
     DEFAULT_EFFORT,
     Effort,
-    Suggester,
-    metric_of,
+    Ground,
+    explore,
     rounds_told,
 )
 from mpsearch.workflow.report import Summary, report
@@ -128,10 +127,11 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
 ) -> SearchResult:
     """Find the plan that loses least within the budgets, measured on this machine.
 
-    Sensitivities and costs are measured (and cached by content), an integer program per base
-    and placement proposes plans, the best three are built and timed in the same rounds as
-    every reference plan that keeps the budgets, and the one that was measured to keep them
-    with the least validation loss is returned with its proof.
+    Sensitivities and costs are measured (and cached by content), integer programs propose
+    plans from several metrics, which are verified by forward passes and, as far as `effort`
+    allows, refined by measuring around the best. The best are built and timed in the same
+    rounds as every reference plan that keeps the budgets, and the one that was measured to
+    keep them with the least validation divergence is returned with its proof.
 
     Args:
         model: A torch module, or a folder with safetensors and the config of a known
@@ -175,6 +175,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         bound=None if max_drop is None else drop_bound(max_drop, measure=drop_of),
         minimise=minimise,
     )
+    spending = Effort.of(effort, seconds=seconds)
     check_device(device)
     clock = PhaseClock(progress=progress)
     prepared = prepare(
@@ -188,38 +189,22 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         cache=cache,
         progress=clock.report,
     )
-    spending = Effort.of(effort, seconds=seconds)
-    measured = measure_prepared(
+    ground = explore(
         prepared,
         formats=formats,
         runtime=runtime,
         threads=threads,
         seed=seed,
         progress=clock.report,
-        metric=metric_of(spending, samples=prepared.calibration.samples),
-        keeps_changes=spending.is_exact and max_drop is None,
-        fixed=fixed,
-    )
-    suggester = Suggester(
-        prepared, measured, fixed=fixed or {}, effort=spending, seed=seed, progress=clock.report
-    )
-    space = SearchSpace(
-        sensitivity=measured.sensitivity,
-        costs=measured.costs,
         fixed=fixed or {},
         solver=solver,
-        suggest=suggester,
+        effort=spending,
     )
     found = wanted.chosen(
-        space, contest=_contest(prepared, threads=threads, seed=seed), progress=clock.report
+        ground.space, contest=_contest(prepared, threads=threads, seed=seed), progress=clock.report
     )
     return _result(
-        prepared,
-        measured,
-        found=found,
-        phases=clock.phases(),
-        own_validation=validation is not None,
-        refined=suggester.refined,
+        prepared, ground, found=found, clock=clock, own_validation=validation is not None
     )
 
 
@@ -237,13 +222,13 @@ def _contest(prepared: Prepared, *, threads: int, seed: int) -> Contest:
 
 def _result(
     prepared: Prepared,
-    measured: Measured,
+    ground: Ground,
     *,
     found: Found,
-    phases: Mapping[str, float],
+    clock: PhaseClock,
     own_validation: bool,
-    refined: Sequence[Refined],
 ) -> SearchResult:
+    measured, refined = ground.measured, ground.suggester.refined
     winner = found.tried[0]
     plan = _at_contest_speed(winner)
     (cost,) = (
@@ -267,9 +252,9 @@ def _result(
         tried=found.tried,
         front=found.front,
         model=None if deployment is None else deployment.model,
-        phases=phases,
+        phases=clock.phases(),
         notes=(*_notes(found, own_validation=own_validation), *rounds_told(refined)),
-        trace=tuple(step for each in refined for step in each.steps),
+        trace=ground.suggester.steps,
     )
 
 

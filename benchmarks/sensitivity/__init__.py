@@ -1,0 +1,1 @@
+"""Bars of sensitivity and search, on real models and their referee."""

@@ -1,0 +1,239 @@
+"""Plans beyond the tables' optimum: a portfolio of metrics, verified and refined by forwards."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+import numpy as np
+
+from mpsearch.core.plan import Budget, Plan
+from mpsearch.core.progress import Progress
+from mpsearch.core.tables import CostTable, SensitivityTable
+from mpsearch.errors import UsageError
+from mpsearch.formulation import plan_of
+from mpsearch.search import SearchSpace
+from mpsearch.search.portfolio import portfolio
+from mpsearch.search.refinement import Allowance, Refined, Refinement, Step, pass_forwards
+from mpsearch.search.true_loss import TrueLoss
+from mpsearch.sensitivity import OutputProbe
+from mpsearch.workflow.changes import EXACT, divergence_table
+from mpsearch.workflow.measure import Measured, measure_prepared
+from mpsearch.workflow.prepare import Prepared
+
+# In exact passes: one, and the verification of what it proposes.
+DEFAULT_EFFORT: Final = 1.25
+# Below, an exact pass would leave nothing to verify with: random directions take its place.
+EXACT_FROM: Final = 1.2
+# From here on random directions are proposed from beside the exact pass.
+_PROBE_FROM: Final = 1.6
+# Directions per sample: at least three, more where samples are few.
+_FEWEST_DRAWS: Final = 3
+_MOST_DRAWS: Final = 8
+_NUMBERS: Final = 1000
+# A draw runs forward and backward, and a product per layer and format; as it was timed.
+_FORWARDS_PER_DRAW: Final = 3.0
+# Plans handed on to be built.
+_HANDED_ON: Final = 2
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much may be spent: `passes` in exact passes of single layers, and seconds."""
+
+    passes: float = DEFAULT_EFFORT
+    seconds: float = float("inf")
+
+    @staticmethod
+    def of(passes: float, *, seconds: float | None) -> "Effort":
+        """Return the effort that a user asks for.
+
+        Raises:
+            UsageError: It is not positive.
+        """
+        limit = float("inf") if seconds is None else float(seconds)
+        if not (passes > 0 and limit > 0):
+            raise UsageError(
+                f"Effort {passes:g} within {limit:g} s leaves nothing to spend. Expected positive "
+                f"numbers, such as {DEFAULT_EFFORT} exact passes. Allow more."
+            )
+        return Effort(passes=float(passes), seconds=limit)
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether every pair of layer and format is measured by itself."""
+        return self.passes >= EXACT_FROM
+
+
+@final
+class Suggester:
+    """Suggests plans for one problem after another; `refined` keeps how they came about."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        measured: Measured,
+        *,
+        fixed: Mapping[str, str],
+        effort: Effort,
+        seed: int,
+        progress: Progress | None = None,
+    ) -> None:
+        self._prepared, self._scope = prepared, measured.scope
+        self._table, self._changes = measured.sensitivity, measured.changes
+        self._fixed, self._effort = fixed, effort
+        self._seed, self._progress = seed, progress
+        self._tables: dict[str, SensitivityTable] | None = None
+        self.refined: list[Refined] = []
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Return every verified plan, in order."""
+        return tuple(step for refined in self.refined for step in refined.steps)
+
+    def __call__(self, cost: CostTable, budgets: Sequence[Budget]) -> tuple[Plan, ...]:
+        """Return the best plans that were verified, the best first; none where none fits."""
+        proposals = portfolio(
+            self._all_tables(),
+            cost,
+            budgets=budgets,
+            fixed=self._fixed,
+            generator=np.random.default_rng(self._seed),
+        )
+        if proposals is None:
+            return ()
+        request = self._scope.request(self._prepared)
+        allowance = Allowance(
+            forwards=self._effort.passes * pass_forwards(request.traced, request.pairs),
+            seconds=self._effort.seconds,
+        )
+        refined = Refinement(
+            proposals.formulation,
+            request=request,
+            truth=TrueLoss(
+                replace(request, data=self._prepared.validation), cache=self._prepared.cache
+            ),
+            allowance=allowance,
+            spent=self._spent,
+            cache=self._prepared.cache,
+            progress=self._progress,
+        ).run(proposals.choices, changes=self._changes)
+        self.refined.append(refined)
+        return tuple(
+            plan_of(
+                self._table,
+                cost,
+                assignment=assignment,
+                budgets=budgets,
+                origin=f"{origin} on base {cost.base}, verified best of {len(refined.steps)}",
+            )
+            for assignment, origin in zip(
+                refined.assignments[:_HANDED_ON], refined.origins, strict=False
+            )
+        )
+
+    @property
+    def _spent(self) -> float:
+        """Return what random directions cost, in forwards."""
+        uses = not self._effort.is_exact or self._effort.passes >= _PROBE_FROM
+        draws = probe_draws(self._prepared.calibration.samples)
+        return draws * (_FORWARDS_PER_DRAW + len(self._scope.formats)) if uses else 0.0
+
+    def _all_tables(self) -> dict[str, SensitivityTable]:
+        """Return the tables to propose from, measured at the first need."""
+        if self._tables is None:
+            found = {self._table.metric: self._table}
+            found["weight_error"] = self._measured("weight_error")
+            if self._changes is not None:
+                found["divergence"] = divergence_table(
+                    self._changes, scope=self._scope, seed=self._seed
+                )
+                if self._effort.passes >= _PROBE_FROM:
+                    draws = probe_draws(self._prepared.calibration.samples)
+                    found["output_probe"] = self._measured(OutputProbe(draws=draws))
+            self._tables = found
+        return self._tables
+
+    def _measured(self, metric: str | OutputProbe) -> SensitivityTable:
+        return self._scope.table(
+            metric, prepared=self._prepared, seed=self._seed, progress=self._progress
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What a search stands on: everything measured, and where plans are proposed from."""
+
+    measured: Measured
+    space: SearchSpace
+    suggester: Suggester
+
+
+def explore(
+    prepared: Prepared,
+    *,
+    formats: Sequence[str] | None,
+    runtime: str,
+    threads: int,
+    seed: int,
+    progress: Progress | None,
+    fixed: Mapping[str, str],
+    solver: str,
+    effort: Effort,
+) -> Ground:
+    """Measure as `effort` allows, and make ready to propose."""
+    measured = measure_prepared(
+        prepared,
+        formats=formats,
+        runtime=runtime,
+        threads=threads,
+        seed=seed,
+        progress=progress,
+        metric=metric_of(effort, samples=prepared.calibration.samples),
+        keeps_changes=effort.is_exact,
+        fixed=fixed,
+    )
+    suggester = Suggester(
+        prepared, measured, fixed=fixed, effort=effort, seed=seed, progress=progress
+    )
+    space = SearchSpace(
+        sensitivity=measured.sensitivity,
+        costs=measured.costs,
+        fixed=fixed,
+        solver=solver,
+        suggest=suggester,
+    )
+    return Ground(measured=measured, space=space, suggester=suggester)
+
+
+def probe_draws(samples: int) -> int:
+    """Return how many random directions a sample gets: too few numbers ruin interactions."""
+    return int(np.clip(-(-_NUMBERS // samples), _FEWEST_DRAWS, _MOST_DRAWS))
+
+
+def metric_of(effort: Effort, *, samples: int) -> str | OutputProbe:
+    """Return what the sensitivity table is measured by."""
+    return EXACT if effort.is_exact else OutputProbe(draws=probe_draws(samples))
+
+
+def rounds_told(refined: Sequence[Refined]) -> tuple[str, ...]:
+    """Say in a sentence for each round what was tried and what it gained."""
+    told = []
+    for each in refined:
+        best = float("inf")
+        for number in sorted({step.round for step in each.steps}):
+            steps = [step for step in each.steps if step.round == number]
+            least = min(steps, key=lambda step: step.measured)
+            what = "Candidates" if number == 0 else f"Round {number}"
+            gain = "better than" if least.measured < best else "not below"
+            before = "" if number == 0 else f", {gain} {best:.4g}"
+            told.append(
+                f"{what}: {len(steps)} plans verified by true forwards, the best at "
+                f"{least.measured:.4g}{before} ({least.origin})."
+            )
+            best = min(best, least.measured)
+        told.append(
+            f"The search ended after {each.steps[-1].forwards:.0f} forwards: {each.stopped}."
+        )
+    return tuple(told)
