@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
+from mpsearch.api.gate import Gate
 from mpsearch.api.problems import (
     PlainErrorsAsProblems,
     answer_with_problems,
@@ -18,7 +19,7 @@ from mpsearch.api.problems import (
 from mpsearch.api.routes import ROUTERS
 from mpsearch.api.routes.blobs import router as blobs
 from mpsearch.api.service import open_service
-from mpsearch.api.settings import HOST, Settings
+from mpsearch.api.settings import LOOPBACK_HOSTS, Settings
 
 _ABOUT = (
     "Finds the best number format for each layer of a model under budgets on size, latency and "
@@ -57,8 +58,10 @@ def build_app(settings: Settings) -> FastAPI:
         limited.include_router(router)
         application.include_router(limited)
     answer_with_problems(application)
-    # A page of another site cannot reach us by a name of its own that it points to this machine.
-    application.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    application.add_middleware(Gate, settings=settings)
+    if settings.is_local:
+        # A page of another site cannot reach us by a name of its own that points to this machine.
+        application.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK_HOSTS))
     return application
 
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any, final
 from pydantic import BaseModel, Field
 
 from mpsearch.core.plan import Plan
+from mpsearch.core.tables import CostTable, SensitivityTable
+from mpsearch.jobs.job import Job, JobState
 from mpsearch.jobs.problem import Problem
-from mpsearch.jobs.store import Job, JobState
 
 
 @final
@@ -94,6 +95,30 @@ class SolvedResource(BaseModel):
 
 
 @final
+class SensitivityResource(BaseModel):
+    """Losses and their standard errors: a row per layer, a column per format."""
+
+    layers: list[str]
+    formats: list[str]
+    loss: list[list[float]]
+    stderr: list[list[float]]
+    metric: str
+    unit: str
+
+
+@final
+class CostResource(BaseModel):
+    """What each layer spends in each format, in whole numbers, and what every plan spends."""
+
+    layers: list[str]
+    formats: list[str]
+    base: str
+    placement: str
+    amount: dict[str, list[list[int]]]
+    constant: dict[str, int]
+
+
+@final
 class Health(BaseModel):
     """The server answers."""
 
@@ -118,6 +143,30 @@ def job_resource(job: Job, *, has_model: bool) -> JobResource:
         error=None if job.error is None else Problem.model_validate(job.error),
         response=_links(job.id, has_model=has_model) if job.state is JobState.SUCCEEDED else None,
     )
+
+
+def sensitivity_resource(table: SensitivityTable) -> dict[str, Any]:
+    """Return a sensitivity table as it is answered."""
+    return {
+        "layers": table.layers,
+        "formats": table.formats,
+        "loss": table.loss.tolist(),
+        "stderr": table.stderr.tolist(),
+        "metric": table.metric,
+        "unit": table.unit,
+    }
+
+
+def cost_resource(table: CostTable) -> dict[str, Any]:
+    """Return a cost table as it is answered."""
+    return {
+        "layers": table.layers,
+        "formats": table.formats,
+        "base": table.base,
+        "placement": table.placement,
+        "amount": {str(name): rows.tolist() for name, rows in table.amount.items()},
+        "constant": {str(name): value for name, value in table.constant.items()},
+    }
 
 
 def moment(seconds: float) -> datetime:

@@ -1,5 +1,6 @@
 """Every error as a problem of RFC 9457, in answers and in the OpenAPI document."""
 
+import errno
 from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, final
@@ -9,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mpsearch.errors import AbsentError, ConflictError, MpsearchError
+from mpsearch.errors import AbsentError, ConflictError, MpsearchError, QuotaError
 from mpsearch.jobs.problem import (
     MEDIA_TYPE,
     FieldProblem,
@@ -21,15 +22,25 @@ from mpsearch.jobs.problem import (
 
 Documented: TypeAlias = dict[int | str, dict[str, Any]]
 
-_STATUS: Final[Mapping[type[MpsearchError], int]] = {AbsentError: 404, ConflictError: 409}
+_STATUS: Final[Mapping[type[MpsearchError], int]] = {
+    AbsentError: 404,
+    ConflictError: 409,
+    QuotaError: 429,
+}
 _MEANING: Final = {
     400: "The request is malformed.",
+    401: "There is no valid key with the request.",
+    403: "The key is not good for this, or a page of another site sent it.",
     404: "There is no such thing, or it lies where requests may not look.",
     409: "It does not fit the state that the thing is in.",
     413: "The body is larger than the server takes.",
     415: "The body is of another kind than documented.",
     422: "The request cannot be right; `detail` and `errors` say why.",
+    429: "That is more, or more often, than allowed.",
+    507: "The server has no room left.",
 }
+# What the gate answers before any route.
+_OF_THE_GATE: Final = (401, 403, 429)
 _SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 # Pydantic's own report would repeat what was sent, which can be large.
 _LONGEST_DETAIL: Final = 500
@@ -49,6 +60,7 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(MpsearchError, _on_our_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(OSError, _on_system_error)
     app.add_exception_handler(Exception, _on_fault)
 
 
@@ -93,6 +105,13 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:  
 async def _on_http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as FastAPI calls it
     assert isinstance(error, HTTPException)
     return as_response(_of_status(error.status_code), error.headers)
+
+
+async def _on_system_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as FastAPI calls it
+    assert isinstance(error, OSError)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return as_response(_of_status(HTTPStatus.INSUFFICIENT_STORAGE))
+    raise error
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
@@ -150,8 +169,13 @@ def with_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
     schemas.update({"Problem": schema, **definitions})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    # Over loopback, a server that has no keys asks for none.
+    document["security"] = [{}, {"key": []}]
     for operations in document.get("paths", {}).values():
         for operation in operations.values():
+            for status, entry in documented(*_OF_THE_GATE).items():
+                operation["responses"].setdefault(str(status), entry)
             # FastAPI documents its own error wherever there is a parameter.
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 del operation["responses"]["422"]

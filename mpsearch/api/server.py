@@ -1,4 +1,4 @@
-"""The web server: one process on loopback."""
+"""The web server: one process, on loopback unless told otherwise."""
 
 import errno
 import socket
@@ -14,24 +14,25 @@ _BACKLOG: Final = 2048
 _SECONDS_TO_FINISH_ANSWERS: Final = 5
 
 
-def listen(port: int) -> socket.socket:
-    """Return a socket that listens on loopback; port 0 is any free one.
+def listen(port: int, *, host: str = HOST) -> socket.socket:
+    """Return a socket that listens; port 0 is any free one.
 
     Raises:
-        ConflictError: The port is taken or not ours to take.
+        ConflictError: The port is taken, or it or the address is not ours to take.
     """
     # Named, or asyncio does not know it for TCP and leaves each answer waiting some 40 ms for
     # the client's delayed acknowledgement.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         fact = "taken by another program" if error.errno == errno.EADDRINUSE else str(error)
         raise ConflictError(
-            f"Port {port} on {HOST} cannot be used: {fact}. Expected a free one. Choose another "
+            f"Port {port} on {host} cannot be used: {fact}. Expected a free one. Choose another "
             f"with `mpsearch serve --port {port + 1}`, or any free one with `--port 0`."
         ) from error
     return listener

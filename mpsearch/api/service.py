@@ -9,17 +9,19 @@ from fastapi import Depends, Request
 from mpsearch.api.settings import Settings
 from mpsearch.api.stored_tables import StoredTables
 from mpsearch.jobs.blobs import BlobStore
+from mpsearch.jobs.events import EventLog
+from mpsearch.jobs.fleet import Fleet
+from mpsearch.jobs.keys import KeyStore, pepper_of
+from mpsearch.jobs.migrate import migrate
 from mpsearch.jobs.queue import (
     APPLICATION,
-    QUEUE,
     SERIALIZER,
     WORKFLOW,
     WORKFLOW_SCHEMA,
     migrate_queue,
 )
-from mpsearch.jobs.sources import Sources
 from mpsearch.jobs.store import JobStore
-from mpsearch.jobs.tables import migrate, open_database
+from mpsearch.jobs.tables import open_database
 
 
 @final
@@ -29,17 +31,19 @@ class Service:
 
     settings: Settings
     store: JobStore
+    events: EventLog
+    fleet: Fleet
+    keys: KeyStore
     blobs: BlobStore
-    sources: Sources
     tables: StoredTables
     queue: DBOSClient
 
-    def enqueue(self, job_id: str) -> None:
-        """Put a job on the queue; once is enough, more often does no harm."""
+    def enqueue(self, job_id: str, *, queue: str) -> None:
+        """Put a job on a queue; once is enough, more often does no harm."""
         self.queue.enqueue(
             {
                 "workflow_name": WORKFLOW,
-                "queue_name": QUEUE,
+                "queue_name": queue,
                 "workflow_id": job_id,
                 "app_version": WORKFLOW_SCHEMA,
             },
@@ -51,8 +55,8 @@ class Service:
 
         Jobs and queue are two databases, so no transaction spans both.
         """
-        for job_id in self.store.unfinished():
-            self.enqueue(job_id)
+        for job_id, queue in self.store.unfinished():
+            self.enqueue(job_id, queue=queue)
         self.blobs.sweep()
 
     def close(self) -> None:
@@ -68,12 +72,13 @@ def open_service(settings: Settings) -> Service:
     engine = open_database(data.database_url)
     migrate(engine)
     migrate_queue(data.workflows_url)
-    blobs = BlobStore(folder=data.blobs)
     return Service(
         settings=settings,
         store=JobStore(engine=engine),
-        blobs=blobs,
-        sources=Sources(roots=settings.roots, blobs=blobs),
+        events=EventLog(engine=engine),
+        fleet=Fleet(engine=engine),
+        keys=KeyStore(engine=engine, pepper=pepper_of(data.path)),
+        blobs=BlobStore(folder=data.blobs),
         tables=StoredTables(),
         queue=DBOSClient(
             system_database_url=data.workflows_url,

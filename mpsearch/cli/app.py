@@ -10,6 +10,7 @@ from mpsearch.cli.cache import cache
 from mpsearch.cli.doctor import doctor
 from mpsearch.cli.export import export
 from mpsearch.cli.frontier import frontier
+from mpsearch.cli.keys import keys
 from mpsearch.cli.measure import measure
 from mpsearch.cli.report import report
 from mpsearch.cli.search import search
@@ -18,7 +19,7 @@ from mpsearch.cli.solve import solve
 from mpsearch.cli.verify import verify
 
 # In the order in which a newcomer needs them.
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "doctor": doctor,
     "search": search,
     "measure": measure,
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "report": report,
     "serve": serve,
+    "keys": keys,
     "cache": cache,
 }
 
@@ -65,7 +67,10 @@ def build_app() -> typer.Typer:
     )
     application.callback()(_root)
     for name, command in COMMANDS.items():
-        application.command(name)(command)
+        if isinstance(command, typer.Typer):
+            application.add_typer(command, name=name)
+        else:
+            application.command(name)(command)
     return application
 
 

@@ -1,10 +1,10 @@
-"""`mpsearch serve`: the HTTP service with its worker, on this machine."""
+"""`mpsearch serve`: the HTTP service with its worker."""
 
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -12,26 +12,39 @@ from mpsearch.cli.session import session
 from mpsearch.errors import MissingPackageError, UsageError
 
 _ROOT: Final = re.compile(r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})=(?P<folder>.+)")
-_PACKAGES: Final = frozenset({"fastapi", "uvicorn", "dbos", "sqlalchemy", "uuid_utils"})
+_PACKAGES: Final = frozenset(
+    {"fastapi", "uvicorn", "dbos", "sqlalchemy", "alembic", "psycopg", "uuid_utils"}
+    | {"structlog", "prometheus_client", "httpx2"}
+)
+
+DataOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of jobs, uploads, results. [default: the user's]"),
+]
+RootOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root",
+        metavar="NAME=FOLDER",
+        help="A folder whose models and data requests may name. Repeatable.",
+    ),
+]
 
 
 def serve(
     *,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Folder of jobs, uploads, results. [default: the user's]"),
-    ] = None,
-    roots: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--root",
-            metavar="NAME=FOLDER",
-            help="A folder whose models and data requests may name. Repeatable.",
-        ),
-    ] = None,
+    data: DataOption = None,
+    roots: RootOption = None,
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to answer on; beyond this machine, keys are needed."),
+    ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 is any free one.")
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 is any free one.")
     ] = 8765,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, max=1, help="0 where workers run elsewhere.")
+    ] = 1,
 ) -> None:
     """Serve searches over HTTP on 127.0.0.1, with one worker that does them.
 
@@ -39,22 +52,26 @@ def serve(
     """
     with session(as_json=False, resumes=True) as run:
         folders = read_roots(roots or ())
-        try:
+        with needs_server_packages():
             from mpsearch.api.app import build_app
+            from mpsearch.api.exposure import check_exposure
             from mpsearch.api.server import listen, run_server, url_of
-            from mpsearch.api.settings import Settings
-            from mpsearch.jobs.data_folder import DataFolder, default_data_folder, owned
+            from mpsearch.api.settings import Settings, data_folder
+            from mpsearch.jobs.data_folder import default_data_folder, owned
             from mpsearch.worker.guard import WorkerGuard
-        except ModuleNotFoundError as error:
-            raise _missing(error) from error
-        folder = DataFolder(path=(data or default_data_folder()).resolve())
+            from mpsearch.worker.sandbox.probe import layers_that_hold
+        folder = data_folder(data or default_data_folder())
+        settings = Settings(data=folder, host=host, roots=folders)
         with ExitStack() as held:
-            listener = held.enter_context(listen(port))
+            listener = held.enter_context(listen(port, host=host))
             held.enter_context(owned(folder.path / "server.lock", wait=False))
-            application = build_app(Settings(data=folder, roots=folders))
-            guard = WorkerGuard(folder, roots=folders)
-            guard.start()
-            held.callback(guard.stop)
+            if not settings.is_local:
+                check_exposure(settings, layers=layers_that_hold())
+            application = build_app(settings)
+            if workers:
+                guard = WorkerGuard(folder, roots=folders)
+                guard.start()
+                held.callback(guard.stop)
             run.say(f"Serving on {url_of(listener)}, described at {url_of(listener)}/openapi.json.")
             run.say(f"Data in {folder.path}. Ctrl-C ends it; jobs go on at the next start.")
             for name, place in folders.items():
@@ -80,11 +97,16 @@ def read_roots(texts: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _missing(error: ModuleNotFoundError) -> MissingPackageError:
-    package = (error.name or "").partition(".")[0]
-    if package not in _PACKAGES:
-        raise error
-    return MissingPackageError(
-        f"Package {package!r} is not installed. Expected what serving needs. "
-        "Run `pip install 'mpsearch[server]'`."
-    )
+@contextmanager
+def needs_server_packages() -> Iterator[None]:
+    """Say how to install what the imports in this block lack."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _PACKAGES:
+            raise
+        raise MissingPackageError(
+            f"Package {package!r} is not installed. Expected what serving needs. "
+            "Run `pip install 'mpsearch[server]'`."
+        ) from error

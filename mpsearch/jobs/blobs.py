@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-from mpsearch.errors import AbsentError, DataError
+from mpsearch.errors import AbsentError, DataError, QuotaError
 
 PREFIX: Final = "sha256:"
 
@@ -18,13 +18,23 @@ PREFIX: Final = "sha256:"
 class BlobWriter:
     """An upload on its way in; `size` bytes so far."""
 
-    def __init__(self, file: Any) -> None:  # noqa: ANN401 - a binary file of any kind
+    def __init__(self, file: Any, *, most_bytes: int | None) -> None:  # noqa: ANN401 - a binary file of any kind
         self._file = file
         self._hash = hashlib.sha256()
+        self._most_bytes = most_bytes
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
-        """Append bytes."""
+        """Append bytes.
+
+        Raises:
+            QuotaError: There are more than may come.
+        """
+        if self._most_bytes is not None and self.size + len(chunk) > self._most_bytes:
+            raise QuotaError(
+                f"The upload has more than the {max(self._most_bytes, 0)} bytes that are left of "
+                "the quota. Expected no more. Ask the operator for more room."
+            )
         self._hash.update(chunk)
         self._file.write(chunk)
         self.size += len(chunk)
@@ -61,17 +71,18 @@ class BlobStore:
         return path
 
     @contextmanager
-    def receiving(self, name: str) -> Iterator[BlobWriter]:
+    def receiving(self, name: str, *, most_bytes: int | None = None) -> Iterator[BlobWriter]:
         """Take in an upload; on leaving the block it is checked and becomes visible.
 
         Raises:
             DataError: What came is not what the name says; nothing is kept.
+            QuotaError: More than `most_bytes` came; nothing is kept.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".incoming-")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                writer = BlobWriter(file)
+                writer = BlobWriter(file, most_bytes=most_bytes)
                 yield writer
                 _check(name, writer=writer)
                 file.flush()

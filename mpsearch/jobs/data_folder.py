@@ -9,7 +9,8 @@ from typing import final
 
 import platformdirs
 
-from mpsearch.errors import ConflictError
+from mpsearch.errors import ConflictError, UsageError
+from mpsearch.jobs.database import LOCAL
 
 
 def default_data_folder() -> Path:
@@ -20,29 +21,33 @@ def default_data_folder() -> Path:
 @final
 @dataclass(frozen=True, kw_only=True)
 class DataFolder:
-    """The places within one data folder."""
+    """The places within one data folder; `database` is the URL of a Postgres, if there is one."""
 
     path: Path
+    database: str | None = None
 
     @property
     def database_url(self) -> str:
         """Return where jobs and their events are kept."""
-        return f"sqlite:///{self.path / 'jobs.sqlite'}"
+        return self._postgres or f"sqlite:///{self.path / 'jobs.sqlite'}"
 
     @property
     def workflows_url(self) -> str:
         """Return where DBOS keeps its queue and what its workflows have done."""
-        return f"sqlite:///{self.path / 'workflows.sqlite'}"
+        return self._postgres or f"sqlite:///{self.path / 'workflows.sqlite'}"
 
     @property
     def blobs(self) -> Path:
         """Return the folder of uploads."""
         return self.path / "blobs"
 
-    @property
-    def cache(self) -> Path:
-        """Return the folder of measured values, from which a killed job goes on."""
-        return self.path / "cache"
+    def cache(self, tenant: str) -> Path:
+        """Return the folder of a tenant's measured values, from which a killed job goes on."""
+        return self.path / "cache" if tenant == LOCAL else self.path / "caches" / tenant
+
+    def inputs(self, job_id: str) -> Path:
+        """Return the folder of the uploads of a job, which its runner may only read."""
+        return self.path / "inputs" / job_id
 
     def job(self, job_id: str) -> Path:
         """Return the folder of one job."""
@@ -51,6 +56,18 @@ class DataFolder:
     def result(self, job_id: str) -> Path:
         """Return the folder of a job's results, which appears at once and whole."""
         return self.job(job_id) / "result"
+
+    @property
+    def _postgres(self) -> str | None:
+        if self.database is None:
+            return None
+        kind, mark, rest = self.database.partition("://")
+        if kind not in {"postgresql", "postgres", "postgresql+psycopg"} or not mark:
+            raise UsageError(
+                f"A database of kind {kind[:20]!r} cannot be used. Expected MPS_DATABASE_URL to be "
+                "postgresql://USER:PASSWORD@HOST/NAME, or not to be set. Mend it."
+            )
+        return f"postgresql+psycopg://{rest}"
 
 
 @contextmanager

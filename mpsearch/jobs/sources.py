@@ -3,18 +3,20 @@
 Nothing here reads more of a file than its first bytes, and nothing is ever unpickled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, final
 
 from mpsearch.errors import AbsentError, DataError, ModelError
-from mpsearch.jobs.blobs import BlobStore
 from mpsearch.jobs.request import DataBlob, DataSource, ModelFiles, ModelSource, RootSource
+from mpsearch.jobs.uploads import Uploads
 
 _ACCEPTED: Final = (
-    "a Hugging Face folder: config.json, weights as .safetensors and, for text, tokenizer.json"
+    "a Hugging Face folder (config.json, weights as .safetensors and, for text, tokenizer.json) "
+    "or one ONNX file with its weights in it or beside it"
 )
+_ONNX: Final = ".onnx"
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 _WEIGHTS: Final = ".safetensors"
 _CONFIG: Final = "config.json"
@@ -31,19 +33,24 @@ class Sources:
     """What requests may name: folders by name, and uploads."""
 
     roots: Mapping[str, Path]
-    blobs: BlobStore
+    blobs: Uploads
 
     def model(self, source: ModelSource) -> Path | dict[str, Path]:
-        """Return the model's folder, or its uploaded files by their names in the folder.
+        """Return the model's folder or ONNX file, or its uploaded files by their names.
 
         Raises:
             AbsentError: It is not there, or lies outside its root.
             ModelError: It is of a kind that is not read.
         """
         if isinstance(source, RootSource):
-            folder = self._under_root(source)
-            _check_model(_listed(folder), origin=source.path)
-            return folder
+            path = self._under_root(source)
+            files = _listed(path)
+            _check_model(files, origin=source.path)
+            name = onnx_name(files)
+            if name is None or not path.is_dir():
+                return path
+            # Found anew by its own name: it may be a link that leads out of the root.
+            return self._under_root(RootSource(root=source.root, path=f"{source.path}/{name}"))
         assert isinstance(source, ModelFiles)
         # The names are judged first: what is no model is refused unread, uploaded or not.
         _check_names(tuple(source.files), origin="of uploads")
@@ -98,23 +105,49 @@ def _check_model(files: Mapping[str, Path], *, origin: str) -> None:
     for name, path in files.items():
         if name.endswith(_WEIGHTS):
             _check_safetensors(path, name=name)
+        elif name.endswith(_ONNX):
+            _check_onnx(path, name=name)
+
+
+def onnx_name(names: Iterable[str]) -> str | None:
+    """Return the one ONNX file among the names of a model's files, None where it is a folder."""
+    known = tuple(names)
+    found = [name for name in known if name.endswith(_ONNX)]
+    return found[0] if len(found) == 1 and not _is_folder(known) else None
+
+
+def _is_folder(names: tuple[str, ...]) -> bool:
+    return any(name.endswith(_WEIGHTS) for name in names) and _CONFIG in names
 
 
 def _check_names(names: tuple[str, ...], *, origin: str) -> None:
-    if any(name.endswith(_WEIGHTS) for name in names) and _CONFIG in names:
+    if _is_folder(names):
         return
-    onnx = [name for name in names if name.endswith(".onnx")]
+    onnx = [name for name in names if name.endswith(_ONNX)]
     pickled = [name for name in names if name.endswith(_PICKLES)]
-    if onnx:
-        fact = f"is the ONNX file {onnx[0]!r}, which is not read yet"
-    elif pickled:
+    if len(onnx) == 1 and not pickled:
+        return
+    if pickled:
         fact = f"has weights as {pickled[0]!r}, a format that can run code, and was left unread"
+    elif onnx:
+        fact = f"holds {len(onnx)} ONNX files, first {min(onnx)!r}"
     else:
         lacking = "no .safetensors" if _CONFIG in names else f"no {_CONFIG}"
         fact = f"holds {lacking}"
     raise ModelError(
         f"Model {origin!r} {fact}. Expected {_ACCEPTED}. Convert the model, and post again."
     )
+
+
+def _check_onnx(path: Path, *, name: str) -> None:
+    """Refuse what calls itself ONNX and begins as a pickle or an archive does."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if not start or start[:1] == _PICKLE_MARK or start == _ZIP:
+        raise ModelError(
+            f"File {name!r} is no ONNX file by its first bytes, and was left unread. Expected "
+            f"{_ACCEPTED}. Export the model again, and post again."
+        )
 
 
 def _check_safetensors(path: Path, *, name: str) -> None:

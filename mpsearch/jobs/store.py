@@ -1,100 +1,127 @@
-"""Jobs and their events: every change is one transaction that checks the state it starts from."""
+"""Jobs: every change is one transaction that checks the state it starts from."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, fields, replace
 from typing import Any, final
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
 from uuid_utils.compat import uuid7
 
 from mpsearch.core.progress import ProgressEvent
-from mpsearch.errors import AbsentError, ConflictError
-from mpsearch.jobs.tables import DEVICES, JOB_EVENTS, JOBS
-
-
-class JobState(StrEnum):
-    """Where a job is."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-    CANCELLED = "cancelled"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-
-
-_DONE = (JobState.CANCELLED, JobState.SUCCEEDED, JobState.FAILED)
-_UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One job as it stands; times are seconds since 1970, `progress` is the latest event."""
-
-    id: str
-    state: JobState
-    request: Mapping[str, Any]
-    created: float
-    started: float | None = None
-    finished: float | None = None
-    error: Mapping[str, Any] | None = None
-    progress: Mapping[str, Any] | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """Return whether it has ended, well or not."""
-        return self.state in _DONE
+from mpsearch.errors import AbsentError, ConflictError, QuotaError, UsageError
+from mpsearch.jobs.database import LOOPBACK, Actor, audit, one_at_a_time
+from mpsearch.jobs.job import UNFINISHED, Job, JobState, Once
+from mpsearch.jobs.queue import QUEUE
+from mpsearch.jobs.tables import IDEMPOTENCY, JOB_EVENTS, JOBS
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class JobStore:
-    """Jobs in a database."""
+    """Jobs in a database: those of the `actor`'s tenant, of all tenants where there is none.
+
+    `owner` is the worker that writes; what it was taken away from it cannot write any more.
+    """
 
     engine: Engine
+    actor: Actor | None = None
+    owner: str | None = None
 
-    def add(self, request: Mapping[str, Any]) -> Job:
-        """Keep a new job in state `queued`."""
-        job_id, now = str(uuid7()), time.time()
-        with self.engine.begin() as connection:
-            connection.execute(
-                insert(JOBS).values(id=job_id, state=JobState.QUEUED, request=request, created=now)
-            )
-            _note(connection, job_id, kind="state", data={"state": JobState.QUEUED})
-        return Job(id=job_id, state=JobState.QUEUED, request=request, created=now)
+    def of(self, actor: Actor) -> "JobStore":
+        """Return the jobs of one tenant: those of others do not exist in it."""
+        return replace(self, actor=actor)
+
+    def add(
+        self,
+        request: Mapping[str, Any],
+        *,
+        queue: str = QUEUE,
+        most_active: int | None = None,
+        once: Once | None = None,
+    ) -> Job:
+        """Keep a new job in state `queued`, or return the one that `once` made before.
+
+        Raises:
+            QuotaError: As many jobs of the tenant as it may have have not ended.
+            UsageError: `once` came with another request before.
+        """
+        job = Job(
+            id=str(uuid7()),
+            tenant=self._actor.tenant,
+            state=JobState.QUEUED,
+            queue=queue,
+            request=request,
+            created=time.time(),
+            version=1,
+        )
+        try:
+            with self.engine.begin() as connection:
+                self._insert(connection, job, once=once)
+                if most_active is not None:
+                    _check_active(connection, job.tenant, most=most_active)
+        except IntegrityError:
+            if once is None:
+                raise
+            return self._made_before(once)
+        return job
 
     def get(self, job_id: str) -> Job:
         """Return a job.
 
         Raises:
-            AbsentError: There is none of this id.
+            AbsentError: There is none of this id, or it is another tenant's.
         """
         with self.engine.connect() as connection:
-            found = connection.execute(select(JOBS).where(JOBS.c.id == job_id))
-            row = found.mappings().one_or_none()
-            if row is None:
-                raise AbsentError(
-                    f"Job {job_id!r} is not known. Expected the id of a job that was posted here. "
-                    "Check the id."
-                )
-            latest = connection.execute(
-                select(JOB_EVENTS.c.data)
-                .where(JOB_EVENTS.c.job_id == job_id, JOB_EVENTS.c.kind == "progress")
-                .order_by(JOB_EVENTS.c.id.desc())
-                .limit(1)
-            ).scalar()
-        return _job({str(name): value for name, value in row.items()}, progress=latest)
-
-    def unfinished(self) -> tuple[str, ...]:
-        """Return the ids of all jobs that have not ended, oldest first."""
-        with self.engine.connect() as connection:
-            rows = connection.execute(
-                select(JOBS.c.id).where(JOBS.c.state.in_(_UNFINISHED)).order_by(JOBS.c.id)
+            found = connection.execute(select(JOBS).where(JOBS.c.id == job_id, self._mine))
+            row = found.one_or_none()
+        if row is None:
+            raise AbsentError(
+                f"Job {job_id!r} is not known. Expected the id of a job that was posted here. "
+                "Check the id."
             )
-            return tuple(rows.scalars())
+        return _job(row)
+
+    def page(
+        self, *, limit: int, before: str | None = None, state: JobState | None = None
+    ) -> tuple[Job, ...]:
+        """Return jobs, newest first, from the one after `before` on."""
+        query = select(JOBS).where(self._mine).order_by(JOBS.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(JOBS.c.id < before)
+        if state is not None:
+            query = query.where(JOBS.c.state == state)
+        with self.engine.connect() as connection:
+            return tuple(_job(row) for row in connection.execute(query))
+
+    def unfinished(self) -> tuple[tuple[str, str], ...]:
+        """Return (id, queue) of all jobs that have not ended, oldest first."""
+        query = select(JOBS.c.id, JOBS.c.queue).where(JOBS.c.state.in_(UNFINISHED), self._mine)
+        with self.engine.connect() as connection:
+            return tuple((row.id, row.queue) for row in connection.execute(query.order_by("id")))
+
+    def claim(self, job_id: str) -> None:
+        """Become the owner of a job that has not ended: whoever was it before no longer is."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                update(JOBS)
+                .where(JOBS.c.id == job_id, JOBS.c.state.in_(UNFINISHED))
+                .values(owner=self.owner)
+            )
 
     def start(self, job_id: str) -> bool:
         """Put a job into state `running`; False where it has ended or shall end."""
@@ -108,9 +135,9 @@ class JobStore:
     def finish(
         self, job_id: str, *, state: JobState, error: Mapping[str, Any] | None = None
     ) -> bool:
-        """End a job; False where it has ended before."""
+        """End a job; False where it has ended before, or has another owner."""
         return self._changed(
-            job_id, to=state, allowed=_UNFINISHED, finished=time.time(), error=error
+            job_id, to=state, allowed=UNFINISHED, finished=time.time(), error=error
         )
 
     def cancel(self, job_id: str) -> Job:
@@ -133,77 +160,139 @@ class JobStore:
             )
         return job
 
-    def is_cancelling(self, job_id: str) -> bool:
-        """Return whether a running job was asked to end."""
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended; its files are the caller's to delete.
+
+        Raises:
+            AbsentError: There is none of this id.
+            ConflictError: It has not ended.
+        """
+        job = self.get(job_id)
+        if not job.is_done:
+            raise ConflictError(
+                f"Job {job_id!r} is {job.state}. Expected one that has ended. Cancel it first."
+            )
+        with self.engine.begin() as connection:
+            connection.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.job_id == job_id))
+            connection.execute(delete(JOB_EVENTS).where(JOB_EVENTS.c.job_id == job_id))
+            connection.execute(delete(JOBS).where(JOBS.c.id == job_id, self._mine))
+            audit(connection, self._actor, action="delete", target=f"jobs/{job_id}")
+
+    def goes_on(self, job_id: str) -> bool:
+        """Return whether its owner shall go on with a job: nobody has cancelled or taken it."""
+        query = select(JOBS.c.id).where(
+            JOBS.c.id == job_id, JOBS.c.state == JobState.RUNNING, self._owned
+        )
         with self.engine.connect() as connection:
-            query = select(JOBS.c.state).where(JOBS.c.id == job_id)
-            return connection.execute(query).scalar() == JobState.CANCELLING
+            return connection.execute(query).first() is not None
 
     def report(self, job_id: str, event: ProgressEvent, *, step: int) -> None:
         """Keep a step of a job's work; `step` counts the steps of its runner."""
+        data = dict(vars(event))
+        further = JOBS.c.furthest < step
         with self.engine.begin() as connection:
-            _note(connection, job_id, kind="progress", data=dict(vars(event)))
-            connection.execute(
+            changed = connection.execute(
                 update(JOBS)
-                .where(JOBS.c.id == job_id, JOBS.c.furthest < step)
-                .values(furthest=step, deaths=0)
-            )
+                .where(JOBS.c.id == job_id, self._owned)
+                .values(
+                    version=JOBS.c.version + 1,
+                    progress=data,
+                    deaths=case((further, 0), else_=JOBS.c.deaths),
+                    furthest=case((further, step), else_=JOBS.c.furthest),
+                )
+                .returning(JOBS.c.version)
+            ).scalar()
+            if changed is not None:
+                _note(connection, job_id, version=changed, kind="progress", data=data)
 
     def count_start(self, job_id: str) -> int:
         """Count one more runner of a job; return how many began since it last got further."""
         with self.engine.begin() as connection:
-            connection.execute(
-                update(JOBS).where(JOBS.c.id == job_id).values(deaths=JOBS.c.deaths + 1)
-            )
             return int(
-                connection.execute(select(JOBS.c.deaths).where(JOBS.c.id == job_id)).scalar_one()
+                connection.execute(
+                    update(JOBS)
+                    .where(JOBS.c.id == job_id)
+                    .values(deaths=JOBS.c.deaths + 1)
+                    .returning(JOBS.c.deaths)
+                ).scalar_one()
             )
 
-    def keep_device(self, name: str, data: Mapping[str, Any]) -> None:
-        """Keep what a worker says about one of its runtimes."""
-        with self.engine.begin() as connection:
-            known = {"seen": time.time(), "data": dict(data)}
-            changed = connection.execute(
-                update(DEVICES).where(DEVICES.c.name == name).values(known)
-            )
-            if changed.rowcount == 0:
-                connection.execute(insert(DEVICES).values(name=name, **known))
+    @property
+    def _actor(self) -> Actor:
+        return LOOPBACK if self.actor is None else self.actor
 
-    def devices(self) -> tuple[dict[str, Any], ...]:
-        """Return what workers said about their runtimes."""
+    @property
+    def _mine(self) -> ColumnElement[bool]:
+        return true() if self.actor is None else JOBS.c.tenant == self.actor.tenant
+
+    @property
+    def _owned(self) -> ColumnElement[bool]:
+        return true() if self.owner is None else JOBS.c.owner == self.owner
+
+    def _insert(self, connection: Connection, job: Job, *, once: Once | None) -> None:
+        one_at_a_time(connection, job.tenant)
+        kept = {name: value for name, value in vars(job).items() if value is not None}
+        connection.execute(insert(JOBS).values(kept))
+        _note(connection, job.id, version=1, kind="state", data={"state": job.state})
+        if once is not None:
+            marks = {"tenant": job.tenant, "job_id": job.id, "created": job.created}
+            connection.execute(insert(IDEMPOTENCY).values(**vars(once), **marks))
+        audit(connection, self._actor, action="post", target=f"jobs/{job.id}")
+
+    def _made_before(self, once: Once) -> Job:
         with self.engine.connect() as connection:
-            rows = connection.execute(select(DEVICES).order_by(DEVICES.c.name))
-            return tuple({**row.data, "seen": row.seen} for row in rows)
+            found = connection.execute(
+                select(IDEMPOTENCY.c.digest, IDEMPOTENCY.c.job_id).where(
+                    IDEMPOTENCY.c.tenant == self._actor.tenant, IDEMPOTENCY.c.key == once.key
+                )
+            ).one()
+        if found.digest != once.digest:
+            raise UsageError(
+                f"Idempotency-Key {once.key!r} came with another request before. Expected a new "
+                "key for a new request. Choose another key."
+            )
+        return self.get(found.job_id)
 
     def _changed(
         self, job_id: str, *, to: JobState, allowed: tuple[JobState, ...], **values: object
     ) -> bool:
         """Put a job into a state if it is in one of `allowed`, and note that it was."""
         with self.engine.begin() as connection:
-            done = connection.execute(
+            version = connection.execute(
                 update(JOBS)
-                .where(JOBS.c.id == job_id, JOBS.c.state.in_(allowed))
-                .values(state=to, **values)
-            )
-            if done.rowcount:
-                _note(connection, job_id, kind="state", data={"state": to})
-            return bool(done.rowcount)
+                .where(
+                    and_(JOBS.c.id == job_id, JOBS.c.state.in_(allowed), self._mine, self._owned)
+                )
+                .values(state=to, version=JOBS.c.version + 1, **values)
+                .returning(JOBS.c.version)
+            ).scalar()
+            if version is not None:
+                _note(connection, job_id, version=version, kind="state", data={"state": to})
+                if self.actor is not None:
+                    audit(connection, self.actor, action=to, target=f"jobs/{job_id}")
+            return version is not None
 
 
-def _note(connection: Connection, job_id: str, *, kind: str, data: Mapping[str, Any]) -> None:
-    connection.execute(
-        insert(JOB_EVENTS).values(job_id=job_id, created=time.time(), kind=kind, data=dict(data))
-    )
+def _check_active(connection: Connection, tenant: str, *, most: int) -> None:
+    active = connection.execute(
+        select(func.count())
+        .select_from(JOBS)
+        .where(JOBS.c.tenant == tenant, JOBS.c.state.in_(UNFINISHED))
+    ).scalar_one()
+    if active > most:
+        raise QuotaError(
+            f"{most} jobs wait or run. Expected fewer before another is posted. Wait until one "
+            "has ended, or cancel one."
+        )
 
 
-def _job(row: Mapping[str, Any], *, progress: Mapping[str, Any] | None) -> Job:
-    return Job(
-        id=row["id"],
-        state=JobState(row["state"]),
-        request=row["request"],
-        created=row["created"],
-        started=row["started"],
-        finished=row["finished"],
-        error=row["error"],
-        progress=progress,
-    )
+def _note(
+    connection: Connection, job_id: str, *, version: int, kind: str, data: Mapping[str, Any]
+) -> None:
+    values = {"job_id": job_id, "version": version, "kind": kind, "data": dict(data)}
+    connection.execute(insert(JOB_EVENTS).values(created=time.time(), **values))
+
+
+def _job(row: Row[Any]) -> Job:
+    known = {field.name: getattr(row, field.name) for field in fields(Job)}
+    return Job(**{**known, "state": JobState(known["state"])})

@@ -1,10 +1,11 @@
-"""The tables that jobs and their events are kept in."""
+"""The tables that the service keeps: jobs, their events, keys, uploads and the audit log."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Engine,
     Float,
@@ -16,40 +17,46 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
-    inspect,
-    select,
 )
 
-from mpsearch.errors import ConflictError
-
-SCHEMA_VERSION: Final = 1
 _SECONDS_TO_WAIT_FOR_A_LOCK: Final = 30
+# Connections of one process: the API answers from a pool of 40 threads.
+_CONNECTIONS: Final = 40
 
 METADATA = MetaData()
-SCHEMA = Table("schema_version", METADATA, Column("version", Integer, primary_key=True))
 JOBS = Table(
     "jobs",
     METADATA,
     Column("id", String(36), primary_key=True),  # a UUIDv7: ordered by time
+    Column("tenant", String(64), nullable=False, server_default="local"),
     Column("state", String(20), nullable=False, index=True),
+    Column("queue", String(64), nullable=False, server_default="dev:cpu"),
     Column("request", JSON, nullable=False),
     Column("created", Float, nullable=False),  # seconds since 1970, as all times here
     Column("started", Float),
     Column("finished", Float),
     Column("error", JSON),
+    Column("progress", JSON),  # the latest event of this kind
+    # Counts the job's events: each has the number that it brought the job to.
+    Column("version", Integer, nullable=False, server_default="0"),
+    # The worker that may write; another one takes over by putting its own name here.
+    Column("owner", String(64)),
     # Runners that died since the last step that no runner of this job had reached before.
     Column("deaths", Integer, nullable=False, default=0),
     Column("furthest", Integer, nullable=False, default=0),
+    Index("jobs_of_a_tenant", "tenant", "id"),
+    Index("jobs_of_a_tenant_by_state", "tenant", "state"),
 )
 JOB_EVENTS = Table(
     "job_events",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
+    Column("version", Integer, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
     Column("kind", String(20), nullable=False),  # "state" or "progress"
     Column("data", JSON, nullable=False),
-    Index("job_events_of_a_job", "job_id", "id"),
+    Index("job_events_by_version", "job_id", "version", unique=True),
 )
 DEVICES = Table(
     "devices",
@@ -58,34 +65,62 @@ DEVICES = Table(
     Column("seen", Float, nullable=False),
     Column("data", JSON, nullable=False),
 )
+WORKERS = Table(
+    "workers",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("queue", String(64), nullable=False),
+    Column("seen", Float, nullable=False),
+)
+KEYS = Table(
+    "keys",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("note", String(200), nullable=False),
+    Column("digest", String(64), nullable=False),  # HMAC-SHA256 of the secret, in hex
+    Column("scopes", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+    Column("revoked", Float),
+)
+BLOBS = Table(
+    "blobs",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("name", String(80), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created", Float, nullable=False),
+)
+IDEMPOTENCY = Table(
+    "idempotency",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("digest", String(64), nullable=False),  # of the request that came with it
+    Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
+    Column("created", Float, nullable=False),
+)
+# Triggers of the database refuse to change or delete what stands here.
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("created", Float, nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("detail", JSON, nullable=False),
+)
 
 
 def open_database(url: str) -> Engine:
     """Return an engine; on SQLite, readers never wait and commits survive a loss of power."""
-    engine = create_engine(url)
+    engine = create_engine(url, pool_size=_CONNECTIONS, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configured)
     return engine
-
-
-def migrate(engine: Engine) -> None:
-    """Create the tables, or check that they are of this version.
-
-    Raises:
-        ConflictError: They are of another version.
-    """
-    if not inspect(engine).has_table(SCHEMA.name):
-        METADATA.create_all(engine)
-        with engine.begin() as connection:
-            connection.execute(SCHEMA.insert().values(version=SCHEMA_VERSION))
-        return
-    with engine.connect() as connection:
-        found = connection.execute(select(SCHEMA.c.version)).scalar()
-    if found != SCHEMA_VERSION:
-        raise ConflictError(
-            f"The data folder is of version {found}. Expected {SCHEMA_VERSION}. Start the version "
-            "of mpsearch that made it, or choose another folder with --data."
-        )
 
 
 def _configured(connection: Any, record: Any) -> None:  # noqa: ANN401, ARG001 - SQLAlchemy passes its own

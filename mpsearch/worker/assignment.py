@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from pydantic import TypeAdapter
 
 from mpsearch.core.files import to_json, write_atomically
+from mpsearch.worker.inputs import Inputs
 
-_FILE = "assignment.json"
+_FILE: Final = "assignment.json"
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """A request, and where its sources and the measured values lie."""
+    """A request, and where its files and the measured values lie."""
 
     request: Mapping[str, Any]
-    roots: Mapping[str, Path]
-    blobs: Path
+    inputs: Inputs
     cache: Path
 
     def save(self, folder: Path) -> None:

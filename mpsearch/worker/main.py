@@ -9,10 +9,13 @@ from typing import Final
 from dbos import DBOS, DBOSConfig
 
 from mpsearch.jobs.data_folder import DataFolder, owned
+from mpsearch.jobs.fleet import Fleet
+from mpsearch.jobs.job import JobState
+from mpsearch.jobs.migrate import migrate
 from mpsearch.jobs.problem import internal_problem
 from mpsearch.jobs.queue import APPLICATION, QUEUE, SERIALIZER, WORKFLOW, WORKFLOW_SCHEMA
-from mpsearch.jobs.store import JobState, JobStore
-from mpsearch.jobs.tables import migrate, open_database
+from mpsearch.jobs.store import JobStore
+from mpsearch.jobs.tables import open_database
 from mpsearch.worker.supervise import Supervisor
 
 _SECONDS_BETWEEN_LOOKS: Final = 0.2
@@ -33,11 +36,11 @@ def work(data: DataFolder, *, roots: Mapping[str, Path]) -> None:
             polling_interval_sec=_SECONDS_BETWEEN_LOOKS,
             on_conflict="always_update",
         )
-        report_devices(store)
+        report_devices(Fleet(engine=engine))
         threading.Event().wait()
 
 
-def report_devices(store: JobStore) -> None:
+def report_devices(fleet: Fleet) -> None:
     """Keep what each runtime here can do."""
     from mpsearch.errors import MissingPackageError
     from mpsearch.runtimes import RUNTIMES
@@ -49,7 +52,7 @@ def report_devices(store: JobStore) -> None:
         except MissingPackageError:
             continue
         known = {"name": device["name"], "runtime": name, "software": device["software"]}
-        store.keep_device(name, {**known, "bases": bases, "formats": formats})
+        fleet.keep_device(name, {**known, "bases": bases, "formats": formats})
 
 
 def _config(data: DataFolder) -> DBOSConfig:

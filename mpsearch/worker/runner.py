@@ -15,11 +15,9 @@ from pydantic import TypeAdapter
 
 from mpsearch.core.files import to_json, write_atomically
 from mpsearch.core.progress import ProgressEvent
-from mpsearch.jobs.blobs import BlobStore
 from mpsearch.jobs.data_folder import owned
-from mpsearch.jobs.request import DataSource, JobRequest
-from mpsearch.jobs.sources import Sources
-from mpsearch.worker.assignment import Assignment, load_assignment
+from mpsearch.jobs.request import JobRequest
+from mpsearch.worker.assignment import load_assignment
 from mpsearch.worker.lifeline import end_with_parent
 from mpsearch.worker.outcome import Outcome, failed, load_outcome
 
@@ -59,16 +57,14 @@ def _reporter() -> Callable[[ProgressEvent], None]:
 def _search(folder: Path, *, report: Callable[[ProgressEvent], None]) -> None:
     assignment = load_assignment(folder)
     request = JobRequest.model_validate(assignment.request)
-    scratch = _emptied(folder / "scratch")
-    inputs = _Inputs(assignment, scratch=scratch)
-    model = inputs.model(request)
+    data = assignment.inputs.data
     from mpsearch.workflow.search import search
 
     result = search(
-        model,
-        inputs.data(request.calibration, name="calibration"),
-        validation=inputs.optional(request.validation, name="validation"),
-        test=inputs.optional(request.test, name="test"),
+        assignment.inputs.model,
+        data["calibration"],
+        validation=data.get("validation"),
+        test=data.get("test"),
         budgets=request.budgets,
         task=request.task,
         formats=request.formats,
@@ -85,7 +81,6 @@ def _search(folder: Path, *, report: Callable[[ProgressEvent], None]) -> None:
     result.save(written)
     write_atomically(written / "frontier.json", to_json(result.front).encode())
     _replace(written, folder / "result")
-    shutil.rmtree(scratch)
 
 
 def _emptied(folder: Path) -> Path:
@@ -99,38 +94,6 @@ def _replace(written: Path, target: Path) -> None:
     # A runner killed between renaming and telling so has left a whole result: ours is the same.
     shutil.rmtree(target, ignore_errors=True)
     written.rename(target)
-
-
-class _Inputs:
-    """Files that the request names; uploads appear in `scratch` under the names they need."""
-
-    def __init__(self, assignment: Assignment, *, scratch: Path) -> None:
-        self._sources = Sources(roots=assignment.roots, blobs=BlobStore(folder=assignment.blobs))
-        self._scratch = scratch
-
-    def model(self, request: JobRequest) -> Path:
-        found = self._sources.model(request.model)
-        if isinstance(found, Path):
-            return found
-        for name, blob in found.items():
-            _linked(blob, self._scratch / "model" / name)
-        return self._scratch / "model"
-
-    def data(self, source: DataSource, *, name: str) -> Path:
-        path, suffix = self._sources.data(source)
-        if path.suffix == suffix:
-            return path
-        return _linked(path, self._scratch / f"{name}{suffix}")
-
-    def optional(self, source: DataSource | None, *, name: str) -> Path | None:
-        return None if source is None else self.data(source, name=name)
-
-
-def _linked(blob: Path, target: Path) -> Path:
-    # Uploads are read-only and refer to no other file, so a second name is as good as a copy.
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.hardlink_to(blob)
-    return target
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Runs one job in a child process: passes its progress on, ends it on request, starts it again."""
 
+import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -9,18 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, final
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mpsearch.core.progress import ProgressEvent
+from mpsearch.errors import MpsearchError
+from mpsearch.jobs.blobs import BlobStore
 from mpsearch.jobs.data_folder import DataFolder
+from mpsearch.jobs.job import Job, JobState
 from mpsearch.jobs.problem import problem_named
-from mpsearch.jobs.store import JobState, JobStore
+from mpsearch.jobs.request import JobRequest
+from mpsearch.jobs.sources import Sources
+from mpsearch.jobs.store import JobStore
 from mpsearch.worker.assignment import Assignment
-from mpsearch.worker.outcome import Outcome, load_outcome
+from mpsearch.worker.inputs import laid_out
+from mpsearch.worker.outcome import Outcome, failed, load_outcome
+from mpsearch.worker.sandbox.launch import launched
+from mpsearch.worker.sandbox.rules import Rules, rules_for
 
 # So many runners in a row that got no further than one before them: the job kills them.
 GIVE_UP_AFTER: Final = 5
 _SECONDS_BETWEEN_LOOKS: Final = 0.2
+_SECONDS_BETWEEN_LOOKS_AT_OTHERS: Final = 1.0
 # Often enough for an eye, seldom enough for a disk.
 _SECONDS_BETWEEN_REPORTS: Final = 0.1
 _EVENT: Final = TypeAdapter(ProgressEvent)
@@ -34,19 +43,26 @@ class Supervisor:
     data: DataFolder
     store: JobStore
     roots: Mapping[str, Path]
+    longest_seconds: float = 86_400.0
 
     def run(self, job_id: str) -> str:
-        """Run a job until it has ended; return its last state. Can be repeated at any time."""
-        while True:
+        """Run a job until it has ended; return its last state. Can be repeated at any time.
+
+        A job that another worker takes over meanwhile is left to it.
+        """
+        self.store.claim(job_id)
+        while not (job := self.store.get(job_id)).is_done:
             outcome = load_outcome(self.data.job(job_id))
-            if outcome is None and self.store.is_cancelling(job_id):
-                self.store.finish(job_id, state=JobState.CANCELLED)
+            if job.owner != self.store.owner:
+                time.sleep(_SECONDS_BETWEEN_LOOKS_AT_OTHERS)
             elif outcome is not None:
                 self._finish(job_id, outcome)
+            elif job.state is JobState.CANCELLING:
+                self.store.finish(job_id, state=JobState.CANCELLED)
             elif self.store.start(job_id):
-                self._attempt(job_id)
-                continue
-            return self.store.get(job_id).state
+                self._attempt(job)
+        shutil.rmtree(self.data.inputs(job_id), ignore_errors=True)
+        return job.state
 
     def _finish(self, job_id: str, outcome: Outcome) -> None:
         if outcome.error is None:
@@ -55,29 +71,39 @@ class Supervisor:
             error = outcome.error.model_dump(exclude_none=True)
             self.store.finish(job_id, state=JobState.FAILED, error=error)
 
-    def _attempt(self, job_id: str) -> None:
+    def _attempt(self, job: Job) -> None:
         """Let one runner work until it ends, is cancelled, or is one too many."""
-        if self.store.count_start(job_id) > GIVE_UP_AFTER:
-            self._finish(job_id, _given_up())
+        if self.store.count_start(job.id) > GIVE_UP_AFTER:
+            self._finish(job.id, _given_up())
             return
-        folder = self.data.job(job_id)
+        folder = self.data.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        Assignment(
-            request=self.store.get(job_id).request,
-            roots=self.roots,
-            blobs=self.data.blobs,
-            cache=self.data.cache,
-        ).save(folder)
+        try:
+            inputs = laid_out(
+                JobRequest.model_validate(job.request),
+                sources=Sources(roots=self.roots, blobs=BlobStore(folder=self.data.blobs)),
+                folder=self.data.inputs(job.id),
+            )
+        except (MpsearchError, ValidationError, OSError) as error:
+            self._finish(job.id, failed(error))
+            return
+        cache = self.data.cache(job.tenant)
+        cache.mkdir(parents=True, exist_ok=True)
+        Assignment(request=job.request, inputs=inputs, cache=cache).save(folder)
+        rules = rules_for(readable=inputs.places, writable=(folder, cache))
         with (folder / "runner.log").open("ab") as log:
-            self._watch(job_id, _runner(folder, log=log))
+            self._watch(job.id, _runner(folder, rules=rules, log=log))
 
     def _watch(self, job_id: str, runner: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + self.longest_seconds
         assert runner.stdout is not None
         reader = threading.Thread(target=self._report, args=(job_id, runner.stdout), daemon=True)
         reader.start()
         try:
             while runner.poll() is None:
-                if self.store.is_cancelling(job_id):
+                if time.monotonic() > deadline:
+                    self._finish(job_id, _too_long(self.longest_seconds))
+                if not self.store.goes_on(job_id):
                     runner.kill()
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
         finally:
@@ -97,13 +123,22 @@ class Supervisor:
                 last, phase = now, event.phase
 
 
-def _runner(folder: Path, *, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+def _runner(folder: Path, *, rules: Rules, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     # Its stdin is never written to: it closes when we go, and then the runner goes too.
-    return subprocess.Popen(  # noqa: S603  # our own module, and a folder that we made
-        [sys.executable, "-m", "mpsearch.worker.runner", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
+    return launched("mpsearch.worker.runner", str(folder), rules=rules, scratch=scratch, log=log)
+
+
+def _too_long(seconds: float) -> Outcome:
+    return Outcome(
+        error=problem_named(
+            "too-long",
+            title="The job takes too long",
+            detail=f"A process worked on the job for {seconds:.0f} s. Expected less. What was "
+            "measured is kept: post it again to go on, or post less data or a smaller model.",
+        )
     )
 
 

@@ -13,7 +13,7 @@ router = APIRouter(tags=["server"])
 @router.get("/v1/devices", summary="Devices")
 def get_devices(service: TheService) -> DeviceList:
     """Return every device that a worker has reported, with its runtimes, bases and formats."""
-    return DeviceList(devices=[_resource(device) for device in service.store.devices()])
+    return DeviceList(devices=[_resource(device) for device in service.fleet.devices()])
 
 
 @router.get("/healthz", summary="Health")

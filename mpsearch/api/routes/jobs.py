@@ -8,11 +8,12 @@ from fastapi import APIRouter, Body, Path, Response
 from mpsearch.api.models import JobResource, job_resource
 from mpsearch.api.problems import documented
 from mpsearch.api.service import Service, TheService
+from mpsearch.api.tenant import Tenant, TheTenant
 from mpsearch.core.formats import format_named
 from mpsearch.errors import UnsupportedFeatureError
 from mpsearch.formulation import parse_budgets
+from mpsearch.jobs.job import Job
 from mpsearch.jobs.request import JobRequest
-from mpsearch.jobs.store import Job
 from mpsearch.solvers import SOLVERS
 
 router = APIRouter(tags=["jobs"])
@@ -72,11 +73,15 @@ def post_job(
     request: Annotated[JobRequest, Body(openapi_examples=_EXAMPLES)],
     response: Response,
     service: TheService,
+    tenant: TheTenant,
 ) -> JobResource:
     """Search the best plan for a model under budgets; the answer is a job to follow."""
-    _check(request, service)
-    job = service.store.add(request.model_dump(mode="json", exclude_none=True))
-    service.enqueue(job.id)
+    _check(request, tenant)
+    job = tenant.jobs.add(
+        request.model_dump(mode="json", exclude_none=True),
+        most_active=service.settings.limits.active_jobs,
+    )
+    service.enqueue(job.id, queue=job.queue)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(_SECONDS_BETWEEN_LOOKS)
     return job_resource(job, has_model=False)
@@ -91,9 +96,11 @@ def post_job(
         **documented(404),
     },
 )
-def get_job(*, job_id: JobId, response: Response, service: TheService) -> JobResource:
+def get_job(
+    *, job_id: JobId, response: Response, service: TheService, tenant: TheTenant
+) -> JobResource:
     """Say how far a job is, or how it ended."""
-    job = service.store.get(str(job_id))
+    job = tenant.jobs.get(str(job_id))
     if not job.is_done:
         response.headers["Retry-After"] = str(_SECONDS_BETWEEN_LOOKS)
     return _resource(job, service)
@@ -105,9 +112,9 @@ def get_job(*, job_id: JobId, response: Response, service: TheService) -> JobRes
     response_model_exclude_none=True,
     responses=documented(404, 409),
 )
-def cancel_job(job_id: JobId, service: TheService) -> JobResource:
+def cancel_job(*, job_id: JobId, service: TheService, tenant: TheTenant) -> JobResource:
     """End a job. What it has measured is kept, so posting it again goes on from there."""
-    return _resource(service.store.cancel(str(job_id)), service)
+    return _resource(tenant.jobs.cancel(str(job_id)), service)
 
 
 def _resource(job: Job, service: Service) -> JobResource:
@@ -116,16 +123,16 @@ def _resource(job: Job, service: Service) -> JobResource:
     )
 
 
-def _check(request: JobRequest, service: Service) -> None:
+def _check(request: JobRequest, tenant: Tenant) -> None:
     """Refuse at once what would fail later."""
     parse_budgets(request.budgets)
     for name in (*(request.formats or ()), *(request.fixed or {}).values()):
         format_named(name)
     check_solver(request.solver)
-    service.sources.model(request.model)
+    tenant.sources.model(request.model)
     for source in (request.calibration, request.validation, request.test):
         if source is not None:
-            service.sources.data(source)
+            tenant.sources.data(source)
 
 
 def check_solver(name: str) -> None:

@@ -10,9 +10,10 @@ from mpsearch.api.problems import documented
 from mpsearch.api.routes.jobs import check_solver
 from mpsearch.api.service import Service, TheService
 from mpsearch.api.stored_tables import Tables
+from mpsearch.api.tenant import Tenant, TheTenant
 from mpsearch.core.files import to_json
 from mpsearch.errors import ConflictError
-from mpsearch.jobs.store import JobState
+from mpsearch.jobs.job import JobState
 from mpsearch.workflow.solve import solve_tables
 
 router = APIRouter(tags=["plans"])
@@ -45,14 +46,17 @@ _EXAMPLES: Final = {
     responses=documented(400, 404, 409, 413, 422),
 )
 def solve_plan(
-    request: Annotated[SolveRequest, Body(openapi_examples=_EXAMPLES)], service: TheService
+    *,
+    request: Annotated[SolveRequest, Body(openapi_examples=_EXAMPLES)],
+    service: TheService,
+    tenant: TheTenant,
 ) -> Response:
     """Return the plan of least predicted loss; nothing is built or measured.
 
     Where no plan keeps the budgets, the problem names the smallest reachable value of each.
     """
     check_solver(request.solver)
-    sensitivity, costs = _tables(request, service)
+    sensitivity, costs = _tables(request, service=service, tenant=tenant)
     solved = solve_tables(
         sensitivity, costs, budgets=request.budgets, fixed=request.fixed, solver=request.solver
     )
@@ -72,11 +76,11 @@ def solve_plan(
     return Response(to_json(answer), media_type="application/json")
 
 
-def _tables(request: SolveRequest, service: Service) -> Tables:
+def _tables(request: SolveRequest, *, service: Service, tenant: Tenant) -> Tables:
     if request.tables is not None:
         return request.tables.tables()
     assert request.job is not None
-    job = service.store.get(request.job.removeprefix("jobs/"))
+    job = tenant.jobs.get(request.job.removeprefix("jobs/"))
     if job.state is not JobState.SUCCEEDED:
         raise ConflictError(
             f"Job {job.id!r} is {job.state} and has no tables. Expected one that succeeded. "

@@ -18,7 +18,7 @@ from mpsearch.core.hardware import Device, Resource, Support
 from mpsearch.core.plan import Plan
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.jobs.data_folder import DataFolder
-from mpsearch.jobs.store import Job, JobState
+from mpsearch.jobs.job import Job, JobState
 
 FORMATS = ("fp32", "w8", "w4")
 LARGEST_JSON = 200_000

@@ -65,7 +65,7 @@ def test_devices_are_those_that_a_worker_reported(client: TestClient, service: S
     assert client.get("/v1/devices").json() == {"devices": []}
     from mpsearch.worker.main import report_devices
 
-    report_devices(service.store)
+    report_devices(service.fleet)
     devices = {item["runtime"]: item for item in client.get("/v1/devices").json()["devices"]}
     assert "w8a8" in devices["openvino"]["formats"]
     assert devices["simulation"]["bases"] == ["fp32"]
@@ -94,7 +94,7 @@ def test_a_fault_of_ours_is_a_problem_without_its_innards(
     def fail(*_: object) -> None:
         raise RuntimeError("inner secret")
 
-    monkeypatch.setattr("mpsearch.jobs.store.JobStore.devices", fail)
+    monkeypatch.setattr("mpsearch.jobs.fleet.Fleet.devices", fail)
     answer = client.get("/v1/devices")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"

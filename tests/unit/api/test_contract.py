@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from benchmarks.rest.contract import contract_failures
 from mpsearch.api.server import listen, url_of
-from mpsearch.jobs.store import Job
+from mpsearch.jobs.job import Job
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from mpsearch.api.service import Service
 from mpsearch.api.stored_tables import read_tables
-from mpsearch.jobs.store import Job
+from mpsearch.jobs.job import Job
 from mpsearch.workflow.solve import solve_tables
 
 TABLES: dict[str, Any] = {

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from mpsearch.api.service import Service
 from mpsearch.core.files import plan_from_dict
-from mpsearch.jobs.store import Job, JobState
+from mpsearch.jobs.job import Job, JobState
 
 RESULTS = ("plan", "report", "model", "frontier", "verification")
 

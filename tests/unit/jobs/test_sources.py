@@ -12,7 +12,7 @@ import pytest
 from mpsearch.errors import AbsentError, DataError, ModelError
 from mpsearch.jobs.blobs import BlobStore
 from mpsearch.jobs.request import DataBlob, ModelFiles, RootSource
-from mpsearch.jobs.sources import Sources
+from mpsearch.jobs.sources import Sources, onnx_name
 
 HEADER = b"{}      "
 WEIGHTS = struct.pack("<Q", len(HEADER)) + HEADER
@@ -36,6 +36,7 @@ def sources(tmp_path: Path) -> Sources:
 def upload(sources: Sources) -> Callable[[bytes], str]:
     def put(content: bytes) -> str:
         name = "sha256:" + hashlib.sha256(content).hexdigest()
+        assert isinstance(sources.blobs, BlobStore)
         with sources.blobs.receiving(name) as writer:
             writer.write(content)
         return name
@@ -87,9 +88,44 @@ def test_an_unknown_root_is_told_like_an_absent_path(sources: Sources) -> None:
         sources.model(under("model", root="other"))
 
 
-def test_an_onnx_model_is_told_what_is_accepted(sources: Sources) -> None:
-    (folder(sources) / "net.onnx").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"ONNX file.*not read yet.*safetensors"):
+ONNX = b"\x08\x0a"  # how the files begin that exporters write: field 1, version 10
+
+
+def test_an_onnx_file_is_found_by_its_name_or_its_folder(sources: Sources) -> None:
+    place = folder(sources) / "net"
+    place.mkdir()
+    (place / "net.onnx").write_bytes(ONNX)
+    (place / "net.onnx.data").write_bytes(b"weights")
+    assert sources.model(under("net/net.onnx")) == place / "net.onnx"
+    assert sources.model(under("net")) == place / "net.onnx"
+
+
+def test_an_onnx_file_that_leads_out_of_the_root_is_absent(sources: Sources) -> None:
+    secret = folder(sources).parent / "secret" / "net.onnx"
+    secret.write_bytes(ONNX)
+    (folder(sources) / "net").mkdir()
+    (folder(sources) / "net" / "net.onnx").symlink_to(secret)
+    for path in ("net", "net/net.onnx"):
+        with pytest.raises(AbsentError, match="holds no"):
+            sources.model(under(path))
+
+
+def test_uploads_may_be_one_onnx_file_and_its_weights(
+    sources: Sources, upload: Callable[[bytes], str]
+) -> None:
+    files = {"net.onnx": upload(ONNX), "net.onnx.data": upload(b"weights")}
+    found = sources.model(ModelFiles(files=files))
+    assert isinstance(found, dict)
+    assert onnx_name(found) == "net.onnx"
+    two = {"a.onnx": upload(ONNX), "b.onnx": upload(ONNX)}
+    with pytest.raises(ModelError, match=r"holds 2 ONNX files, first 'a\.onnx'"):
+        sources.model(ModelFiles(files=two))
+
+
+@pytest.mark.parametrize("content", [b"", pickle.dumps({"a": 1}), b"PK\x03\x04rest"])
+def test_what_only_calls_itself_onnx_is_refused(sources: Sources, content: bytes) -> None:
+    (folder(sources) / "net.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match="no ONNX file by its first bytes"):
         sources.model(under("net.onnx"))
 
 

@@ -9,9 +9,11 @@ from typing import IO
 import pytest
 
 from mpsearch.jobs.data_folder import DataFolder
+from mpsearch.jobs.migrate import migrate
 from mpsearch.jobs.store import JobStore
-from mpsearch.jobs.tables import migrate, open_database
+from mpsearch.jobs.tables import open_database
 from mpsearch.worker import supervise
+from mpsearch.worker.sandbox.rules import Rules
 from mpsearch.worker.supervise import Supervisor
 
 # What every fake runner can use: `report(done)`, `end(error=None)`, and `folder`.
@@ -35,7 +37,15 @@ def supervisor(tmp_path: Path) -> Supervisor:
     data = DataFolder(path=tmp_path)
     engine = open_database(data.database_url)
     migrate(engine)
-    return Supervisor(data=data, store=JobStore(engine=engine), roots={})
+    (tmp_path / "root" / "model").mkdir(parents=True)
+    (tmp_path / "root" / "model" / "config.json").write_text("{}")
+    header = b"{}      "
+    weights = len(header).to_bytes(8, "little") + header
+    (tmp_path / "root" / "model" / "model.safetensors").write_bytes(weights)
+    (tmp_path / "root" / "data.jsonl").write_text('{"text": "a"}\n')
+    return Supervisor(
+        data=data, store=JobStore(engine=engine, owner="one"), roots={"r": tmp_path / "root"}
+    )
 
 
 @pytest.fixture
@@ -43,7 +53,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return what replaces the runner by a program."""
 
     def replace(program: str) -> None:
-        def start(folder: Path, *, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        def start(folder: Path, *, rules: Rules, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+            del rules
             return subprocess.Popen(
                 [sys.executable, "-c", _PRELUDE + program, str(folder)],
                 stdin=subprocess.PIPE,

@@ -10,7 +10,7 @@ from pathlib import Path
 from mpsearch.api.service import open_service
 from mpsearch.api.settings import Settings
 from mpsearch.jobs.data_folder import DataFolder
-from mpsearch.jobs.store import JobState
+from mpsearch.jobs.job import JobState
 
 QUERY = """
 select status, serialization, workflow_input.inputs, workflow_output.output, application_version
@@ -29,8 +29,8 @@ def test_what_is_stored_is_json_of_a_pinned_version(tmp_path: Path) -> None:
     data = DataFolder(path=tmp_path)
     service = open_service(Settings(data=data))
     job = service.store.add({"budgets": {}})  # no request: it fails, and is told so
-    service.enqueue(job.id)
-    service.enqueue(job.id)
+    service.enqueue(job.id, queue=job.queue)
+    service.enqueue(job.id, queue=job.queue)
     ((_, kind, inputs, _, version),) = rows(data)
     assert (kind, version) == ("portable_json", "1")
     assert job.id in str(inputs)
@@ -46,5 +46,5 @@ def test_what_is_stored_is_json_of_a_pinned_version(tmp_path: Path) -> None:
     assert ended.error is not None
     (stored,) = rows(data)
     assert json.loads(str(stored[3])) == {"job": job.id, "state": "failed"}
-    assert {device["runtime"] for device in service.store.devices()} >= {"simulation"}
+    assert {device["runtime"] for device in service.fleet.devices()} >= {"simulation"}
     service.close()

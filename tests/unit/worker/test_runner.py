@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mpsearch.worker.assignment import Assignment, load_assignment
+from mpsearch.worker.inputs import Inputs
 from mpsearch.worker.outcome import load_outcome
 
 REQUEST = {
@@ -36,19 +37,15 @@ def run(folder: Path) -> "subprocess.CompletedProcess[bytes]":
 def folder(tmp_path: Path) -> Path:
     place = tmp_path / "job"
     place.mkdir()
-    Assignment(
-        request=REQUEST,
-        roots={"r": tmp_path / "root"},
-        blobs=tmp_path / "blobs",
-        cache=tmp_path / "cache",
-    ).save(place)
+    inputs = Inputs(model=tmp_path / "model", data={"calibration": tmp_path / "data.jsonl"})
+    Assignment(request=REQUEST, inputs=inputs, cache=tmp_path / "cache").save(place)
     return place
 
 
 def test_an_assignment_survives_its_file(folder: Path) -> None:
     found: Any = load_assignment(folder)
     assert found.request == REQUEST
-    assert found.roots == {"r": folder.parent / "root"}
+    assert found.inputs.data == {"calibration": folder.parent / "data.jsonl"}
 
 
 def test_an_error_becomes_the_outcome_and_its_trace_the_log(folder: Path) -> None:
@@ -57,7 +54,7 @@ def test_an_error_becomes_the_outcome_and_its_trace_the_log(folder: Path) -> Non
     outcome = load_outcome(folder)
     assert outcome is not None
     assert outcome.error is not None
-    assert "holds no 'model'" in outcome.error.detail
+    assert str(folder.parent / "model") in outcome.error.detail
     assert b"Traceback" in done.stderr
     assert not (folder / "result").exists()
 

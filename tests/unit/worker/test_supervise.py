@@ -3,12 +3,18 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from mpsearch.jobs.store import JobState
+from mpsearch.jobs.job import JobState
 from mpsearch.worker.outcome import load_outcome
 from mpsearch.worker.supervise import GIVE_UP_AFTER, Supervisor
 
+REQUEST = {
+    "model": {"root": "r", "path": "model"},
+    "calibration": {"root": "r", "path": "data.jsonl"},
+    "budgets": {"weight_bytes": "25%"},
+}
 KILL = "os.kill(os.getpid(), signal.SIGKILL)\n"
 
 
@@ -18,7 +24,7 @@ def starts(supervisor: Supervisor, job_id: str) -> int:
 
 def test_a_job_that_ends_well_succeeds(supervisor: Supervisor, runs: Callable[[str], None]) -> None:
     runs("report(0)\nreport(5)\nreport(9)\nend()")
-    job = supervisor.store.add({})
+    job = supervisor.store.add(REQUEST)
     assert supervisor.run(job.id) == "succeeded"
     ended = supervisor.store.get(job.id)
     assert ended.progress is not None
@@ -30,7 +36,7 @@ def test_a_job_that_ends_by_an_error_fails_with_it(
     supervisor: Supervisor, runs: Callable[[str], None]
 ) -> None:
     runs('end({"type": "t", "title": "x", "detail": "d", "smallest": {"latency": 4.0}})')
-    job = supervisor.store.add({})
+    job = supervisor.store.add(REQUEST)
     assert supervisor.run(job.id) == "failed"
     error = supervisor.store.get(job.id).error
     assert error is not None
@@ -41,7 +47,7 @@ def test_a_killed_runner_is_started_again(
     supervisor: Supervisor, runs: Callable[[str], None]
 ) -> None:
     runs(f"report(start)\nif start < 3: {KILL}\nend()")
-    job = supervisor.store.add({})
+    job = supervisor.store.add(REQUEST)
     assert supervisor.run(job.id) == "succeeded"
     assert starts(supervisor, job.id) == 3
 
@@ -51,7 +57,7 @@ def test_runners_that_get_further_are_started_as_often_as_needed(
 ) -> None:
     more = GIVE_UP_AFTER + 2
     runs(f"[report(min(n, 9)) for n in range(start)]\nif start < {more}: {KILL}\nend()")
-    job = supervisor.store.add({})
+    job = supervisor.store.add(REQUEST)
     # A report is thinned out in time, so each runner is told apart by its last step.
     runs(f"[(report(9), time.sleep(0.02)) for _ in range(start)]\nif start < {more}: {KILL}\nend()")
     assert supervisor.run(job.id) == "succeeded"
@@ -62,7 +68,7 @@ def test_a_job_that_kills_its_runners_is_given_up(
     supervisor: Supervisor, runs: Callable[[str], None]
 ) -> None:
     runs(f"report(1)\n{KILL}")
-    job = supervisor.store.add({})
+    job = supervisor.store.add(REQUEST)
     assert supervisor.run(job.id) == "failed"
     error = supervisor.store.get(job.id).error
     assert error is not None
@@ -75,7 +81,7 @@ def test_a_cancelled_job_ends_within_a_second(
     supervisor: Supervisor, runs: Callable[[str], None]
 ) -> None:
     runs("report(1)\ntime.sleep(600)")
-    job = supervisor.store.add({})
+    job = supervisor.store.add(REQUEST)
     thread = threading.Thread(target=supervisor.run, args=(job.id,))
     thread.start()
     while supervisor.store.get(job.id).progress is None:
@@ -91,10 +97,12 @@ def test_a_cancelled_job_is_not_started(
     supervisor: Supervisor, runs: Callable[[str], None]
 ) -> None:
     runs("end()")
-    waiting, asked = supervisor.store.add({}), supervisor.store.add({})
-    supervisor.store.cancel(waiting.id)
+    waiting, asked = supervisor.store.add(REQUEST), supervisor.store.add(REQUEST)
+    api = replace(supervisor.store, owner=None)
+    api.cancel(waiting.id)
+    supervisor.store.claim(asked.id)
     supervisor.store.start(asked.id)
-    supervisor.store.cancel(asked.id)  # and then its worker was killed
+    api.cancel(asked.id)  # and then its worker was killed
     for job in (waiting, asked):
         assert supervisor.run(job.id) == "cancelled"
         assert not (supervisor.data.job(job.id) / "starts").exists()
@@ -104,7 +112,8 @@ def test_what_ended_before_its_worker_was_killed_is_not_run_again(
     supervisor: Supervisor, runs: Callable[[str], None]
 ) -> None:
     runs("end()")
-    job = supervisor.store.add({})
+    job = supervisor.store.add(REQUEST)
+    supervisor.store.claim(job.id)
     supervisor.store.start(job.id)
     folder = supervisor.data.job(job.id)
     folder.mkdir(parents=True)
@@ -117,7 +126,7 @@ def test_a_line_cut_off_by_a_kill_is_no_step(
     supervisor: Supervisor, runs: Callable[[str], None]
 ) -> None:
     runs('report(3)\nsys.stdout.write(\'{"phase": "mea\')\nsys.stdout.flush()\nend()')
-    job = supervisor.store.add({})
+    job = supervisor.store.add(REQUEST)
     assert supervisor.run(job.id) == "succeeded"
     progress = supervisor.store.get(job.id).progress
     assert progress is not None
@@ -126,3 +135,34 @@ def test_a_line_cut_off_by_a_kill_is_no_step(
 
 def test_no_outcome_is_none(tmp_path: Path) -> None:
     assert load_outcome(tmp_path) is None
+
+
+def test_a_job_that_another_worker_took_is_left_to_it(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("report(1)\ntime.sleep(600)")
+    job = supervisor.store.add(REQUEST)
+    thread = threading.Thread(target=supervisor.run, args=(job.id,))
+    thread.start()
+    while supervisor.store.get(job.id).progress is None:
+        time.sleep(0.01)
+    other = replace(supervisor.store, owner="two")
+    other.claim(job.id)
+    time.sleep(1)
+    assert thread.is_alive()
+    assert supervisor.store.get(job.id).state is JobState.RUNNING
+    assert other.finish(job.id, state=JobState.SUCCEEDED)
+    thread.join()
+    assert supervisor.store.get(job.id).state is JobState.SUCCEEDED
+
+
+def test_a_source_that_is_gone_fails_the_job_with_its_name(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("end()")
+    job = supervisor.store.add({**REQUEST, "model": {"root": "r", "path": "gone"}})
+    assert supervisor.run(job.id) == "failed"
+    error = supervisor.store.get(job.id).error
+    assert error is not None
+    assert "holds no 'gone'" in error["detail"]
+    assert not (supervisor.data.job(job.id) / "starts").exists()

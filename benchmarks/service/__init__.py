@@ -1,0 +1,1 @@
+"""Bars of the service: durable, closed to strangers, fast under load."""

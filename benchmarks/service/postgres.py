@@ -1,0 +1,91 @@
+"""A Postgres server of our own, in a folder of its own, to measure against and to kill."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final, final
+
+# Where Debian puts what it keeps out of PATH.
+_DEBIAN: Final = "/usr/lib/postgresql"
+# Postgres refuses to run as root; Debian's package makes this user.
+_USER: Final = "postgres"
+
+
+@final
+class Postgres:
+    """A server on a free port of loopback, from `with` to its end."""
+
+    def __init__(self, folder: Path) -> None:
+        del folder  # its path may be longer than a socket's name, and hidden from the other user
+        self._folder = Path(tempfile.mkdtemp(prefix="pg"))
+        self._port = _free_port()
+        self._count = 0
+
+    def __enter__(self) -> "Postgres":
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, _USER)
+        data = str(self._folder / "data")
+        self._run("initdb", "-D", data, "-A", "trust", "-U", _USER, "--no-sync", "-E", "UTF8")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = (
+            f"-k {self._folder} -p {self._port} -c listen_addresses=127.0.0.1 "
+            "-c max_connections=300"
+        )
+        data, log = str(self._folder / "data"), str(self._folder / "log")
+        self._run("pg_ctl", "-D", data, "-o", options, "-l", log, "-w", "start")
+
+    def stop(self) -> None:
+        """End it at once, as a crash does; what was committed stays."""
+        self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "-w", "stop")
+
+    def database(self) -> str:
+        """Return the URL of a new and empty database."""
+        self._count += 1
+        name = f"mps{self._count}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", _USER, name)
+        return f"postgresql+psycopg://{_USER}@127.0.0.1:{self._port}/{name}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = _USER if os.geteuid() == 0 else None
+        group = None if user is None else pwd.getpwnam(user).pw_gid
+        done = subprocess.run(
+            [_found(program), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd=self._folder,
+            check=False,
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} ended with {done.returncode}: {done.stdout}")
+
+
+def _found(program: str) -> str:
+    versions = sorted(Path(_DEBIAN).glob(f"*/bin/{program}"), key=lambda path: path.parts[4])
+    found = str(versions[-1]) if versions else shutil.which(program)
+    if found is None:
+        raise RuntimeError(f"{program} is not here. Run `apt-get install postgresql`.")
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
