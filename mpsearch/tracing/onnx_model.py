@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from mpsearch.errors import DataError
 from mpsearch.tracing.layers import NameOf
 from mpsearch.tracing.onnx_base import onnx_output_of
-from mpsearch.tracing.onnx_import.model import OnnxModel
+from mpsearch.tracing.onnx_import.model import OnnxInput, OnnxModel, load_onnx
 from mpsearch.tracing.onnx_import.tensors import torch_type
 from mpsearch.tracing.program import Call
 from mpsearch.tracing.trace import trace_call
@@ -22,25 +22,35 @@ _SUFFIX: Final = ".weight"
 def trace_onnx(model: OnnxModel, example: Mapping[str, Tensor]) -> TracedModel:
     """Turn a model of an ONNX file into a graph of ATen operators, as `trace_model` does.
 
-    Sizes that the file names, or leaves open, stay dynamic. A layer is called after its
-    node; where that has no name, or not one of its own, after its weight.
+    Inputs of a single number are fixed at that of the example. Batch (first size of every
+    input) and the sizes of integer inputs stay dynamic where the file leaves them open. A
+    layer is called after its node; where that has no name, or not one of its own, after its
+    weight.
 
     Raises:
         ModelError: It cannot be traced, or has no layers.
         DataError: The example lacks an input, or has the wrong type or shape.
     """
-    tensors = {each.name: _fitted(model, each.name, example=example) for each in model.inputs}
-    free = tuple(
-        frozenset(place for place, size in enumerate(each.sizes) if not isinstance(size, int))
-        for each in model.inputs
-    )
+    tensors = {each.name: _fitted(model, each, example=example) for each in model.inputs}
+    settings = {each.name: tensors.pop(each.name) for each in model.inputs if each.is_setting}
+    if settings and model.path is not None:
+        # Known numbers decide about branches, so the file is read anew with them.
+        return trace_onnx(load_onnx(model.path, settings=settings), tensors)
+    free = tuple(_free_sizes(each, tensors[each.name]) for each in model.inputs)
     call = Call(args=(tensors,), kwargs={}, names=model.input_names, free=free)
     traced = trace_call(model.module, call, name_of=_naming(model))
     return replace(traced, output_names=model.module.graph.outputs, origin=model)
 
 
-def _fitted(model: OnnxModel, name: str, *, example: Mapping[str, Tensor]) -> Tensor:
-    given = next(each for each in model.inputs if each.name == name)
+def _free_sizes(given: OnnxInput, tensor: Tensor) -> frozenset[int]:
+    sizes = (None,) * tensor.ndim if given.sizes is None else given.sizes
+    left_open = {place for place, size in enumerate(sizes) if not isinstance(size, int)}
+    # Each further symbol (height, width) makes tracing slower by seconds.
+    return frozenset(left_open & {0} if tensor.is_floating_point() else left_open)
+
+
+def _fitted(model: OnnxModel, given: OnnxInput, *, example: Mapping[str, Tensor]) -> Tensor:
+    name = given.name
     if name not in example:
         raise DataError(
             f"The example lacks the input {name!r} and holds {sorted(example)}. Expected "
@@ -53,17 +63,37 @@ def _fitted(model: OnnxModel, name: str, *, example: Mapping[str, Tensor]) -> Te
             f"Input {name!r} has numbers of {str(tensor.dtype).removeprefix('torch.')}. Expected "
             f"{str(wanted).removeprefix('torch.')}, as the ONNX file says. Convert the data."
         )
+    if given.is_setting:
+        return _setting(name, tensor)
+    _check_sizes(given, tensor)
+    return tensor
+
+
+def _setting(name: str, tensor: Tensor) -> Tensor:
+    """Return the one number of an input that has no samples, of which data gives one each."""
+    values = sorted(set(tensor.reshape(-1).tolist()))
+    if len(values) != 1:
+        raise DataError(
+            f"Input {name!r} is a single number in the ONNX file and has the values "
+            f"{values[:5]} in the data. Expected the same for all samples. "
+            "Search once for each value."
+        )
+    return tensor.reshape(-1)[0]
+
+
+def _check_sizes(given: OnnxInput, tensor: Tensor) -> None:
+    if given.sizes is None:
+        return
     fits = len(given.sizes) == tensor.ndim and all(
         not isinstance(size, int) or size == found
         for size, found in zip(given.sizes, tensor.shape, strict=True)
     )
-    if given.sizes and not fits:
+    if not fits:
         shown = ", ".join("any" if size is None else str(size) for size in given.sizes)
         raise DataError(
-            f"Input {name!r} has shape {tuple(tensor.shape)}. Expected ({shown}), as the ONNX "
-            "file says. Change the data, or export the model with sizes that may vary."
+            f"Input {given.name!r} has shape {tuple(tensor.shape)}. Expected ({shown}), as the "
+            "ONNX file says. Change the data, or export the model with sizes that may vary."
         )
-    return tensor
 
 
 def _naming(model: OnnxModel) -> NameOf:

@@ -184,8 +184,12 @@ def _straight_through(proto: onnx.GraphProto) -> frozenset[str]:
     return frozenset(codes - elsewhere)
 
 
-def value_types(proto: onnx.GraphProto) -> dict[str, tuple[int, tuple[int | str | None, ...]]]:
-    """Return (element type, sizes) of the graph's inputs; a size is a number, a name, or None.
+def value_types(
+    proto: onnx.GraphProto,
+) -> dict[str, tuple[int, tuple[int | str | None, ...] | None]]:
+    """Return (element type, sizes) of the graph's inputs.
+
+    A size is a number, a name, or None; all are None where the file does not say how many.
 
     Raises:
         ModelError: An input is no tensor of numbers.
@@ -202,11 +206,13 @@ def value_types(proto: onnx.GraphProto) -> dict[str, tuple[int, tuple[int | str 
             )
         tensor = value.type.tensor_type
         torch_type(tensor.elem_type, name=value.name)
-        found[value.name] = (tensor.elem_type, tuple(_size(each) for each in tensor.shape.dim))
+        sizes = tuple(_size(each) for each in tensor.shape.dim)
+        found[value.name] = (tensor.elem_type, sizes if tensor.HasField("shape") else None)
     return found
 
 
 def _size(dimension: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    if dimension.HasField("dim_value"):
+    # Some exporters write -1 where a size is open.
+    if dimension.HasField("dim_value") and dimension.dim_value > 0:
         return int(dimension.dim_value)
     return dimension.dim_param or None

@@ -30,11 +30,19 @@ _DEEPEST_FUNCTIONS: Final = 4  # functions of onnx that are made of others
 @final
 @dataclass(frozen=True, kw_only=True)
 class OnnxInput:
-    """An input of the file: its element type in ONNX, and sizes: a number, a name, or None."""
+    """An input of the file: its element type in ONNX, and sizes: a number, a name, or None.
+
+    `sizes` is None as a whole where the file does not say how many there are.
+    """
 
     name: str
     element_type: int
-    sizes: tuple[int | str | None, ...]
+    sizes: tuple[int | str | None, ...] | None
+
+    @property
+    def is_setting(self) -> bool:
+        """Return whether it is a single number, which has no samples: it is fixed for good."""
+        return self.sizes == ()
 
 
 @final
@@ -52,6 +60,7 @@ class OnnxModel:
     inputs: tuple[OnnxInput, ...]
     types: Mapping[str, int]
     is_current: bool
+    path: Path | None = None
     tokenizer_file: Path | None = None
 
     @property
@@ -95,7 +104,7 @@ def load_onnx(path: Path, *, settings: Mapping[str, Tensor] | None = None) -> On
             f"File {str(path)!r} has no inputs. Expected at least one. Export it with inputs."
         )
     tokenizer = path.parent / "tokenizer.json"
-    return replace(found, tokenizer_file=tokenizer if tokenizer.exists() else None)
+    return replace(found, path=path, tokenizer_file=tokenizer if tokenizer.exists() else None)
 
 
 def from_structure(

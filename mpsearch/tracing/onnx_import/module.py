@@ -36,8 +36,14 @@ class OnnxModule(nn.Module):
         self.paths = _paths(tuple(graph.constants))
         numbers = {name: known_constant(tensor) for name, tensor in graph.constants.items()}
         self._known = {name: each for name, each in numbers.items() if isinstance(each, Known)}
+        statistics = _statistics(graph)
         for name, tensor in graph.constants.items():
-            self._hold(self.paths[name], tensor)
+            is_learned = tensor.dtype == torch.float32 and tensor.ndim and name not in statistics
+            # A folded constant may be a view of a single number.
+            own = (
+                tensor.clone(memory_format=torch.contiguous_format) if _is_view(tensor) else tensor
+            )
+            self._hold(self.paths[name], own, is_learned=bool(is_learned))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs by name, from the inputs by name."""
@@ -56,8 +62,8 @@ class OnnxModule(nn.Module):
         numbers = self._known.get(name)
         return held if numbers is None else replace(numbers, tensor=held)
 
-    def _hold(self, path: str, tensor: Tensor) -> None:
-        if tensor.dtype == torch.float32 and tensor.ndim:
+    def _hold(self, path: str, tensor: Tensor, *, is_learned: bool) -> None:
+        if is_learned:
             self.register_parameter(path, nn.Parameter(tensor))
         else:
             self.register_buffer(path, tensor)
@@ -91,6 +97,16 @@ def _run_node(node: OnnxNode, values: dict[str, Value | None]) -> Sequence[Value
             "Expected inputs that the operator takes. Check the model and the shapes of the data."
         ) from error
     return [result] if isinstance(result, Tensor | Known) else list(result)
+
+
+def _is_view(tensor: Tensor) -> bool:
+    return not tensor.is_contiguous() or 0 in tensor.stride()
+
+
+def _statistics(graph: OnnxGraph) -> frozenset[str]:
+    """Return the means and variances of batch norms, which are observed and not learned."""
+    nodes = (node for node in graph.walk() if node.op == "BatchNormalization")
+    return frozenset(name for node in nodes for name in node.inputs[3:5])
 
 
 def _output(values: Mapping[str, Value | None], name: str) -> Tensor:

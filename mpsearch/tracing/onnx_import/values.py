@@ -90,8 +90,9 @@ def as_tensor(value: Value) -> Tensor:
         return value
     if value.tensor is not None:
         return value.tensor
-    if not value.is_symbolic:
-        return torch.tensor(value.array.tolist(), dtype=value.dtype)
+    # Not by `torch.tensor`, which torch.export writes with an operator in place.
+    if not value.array.size:
+        return torch.zeros(value.array.shape, dtype=value.dtype)
     scalars = [torch.scalar_tensor(each, dtype=value.dtype) for each in value.array.flat]
     return torch.stack(scalars).reshape(value.array.shape)
 
