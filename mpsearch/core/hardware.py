@@ -13,6 +13,7 @@ class Resource(StrEnum):
     LATENCY_NS = "latency_ns"
     BOPS = "bops"
     WEIGHT_BITS = "weight_bits"
+    ENERGY_NJ = "energy_nj"
 
 
 def latency_key(workload: str) -> str:

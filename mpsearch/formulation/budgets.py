@@ -61,6 +61,7 @@ _RESOURCES = {
     "latency": Resource.LATENCY_NS,
     "bops": Resource.BOPS,
     "weight_bits": Resource.WEIGHT_BITS,
+    "energy": Resource.ENERGY_NJ,
 }
 _AT = "@"
 _PER_WORKLOAD = frozenset({Resource.LATENCY_NS})
@@ -69,6 +70,7 @@ _RESULT_UNIT = {
     Resource.LATENCY_NS: "ns",
     Resource.BOPS: "BOPs",
     Resource.WEIGHT_BITS: "bits",
+    Resource.ENERGY_NJ: "nJ",
 }
 # Decimal prefixes as on a data sheet, binary ones where they are written so (IEC 80000-13).
 _UNITS: dict[Resource, dict[str, float]] = {
@@ -76,15 +78,18 @@ _UNITS: dict[Resource, dict[str, float]] = {
         "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9,
         "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30,
     },
-    Resource.LATENCY_NS: {"NS": 1.0, "US": 1e3, "µS": 1e3, "MS": 1e6, "S": 1e9},
+    Resource.LATENCY_NS: {"NS": 1.0, "US": 1e3, "MS": 1e6, "S": 1e9},
     Resource.BOPS: {"BOPS": 1.0, "MBOPS": 1e6, "GBOPS": 1e9, "TBOPS": 1e12},
     Resource.WEIGHT_BITS: {},
+    Resource.ENERGY_NJ: {"NJ": 1.0, "UJ": 1e3, "MJ": 1e6, "J": 1e9},
 }  # fmt: skip
+_MICRO = str.maketrans({"\N{MICRO SIGN}": "u", "\N{GREEK SMALL LETTER MU}": "u"})
 _EXAMPLE = {
     Resource.WEIGHT_BYTES: "'12MB' or '25%'",
     Resource.LATENCY_NS: "'4ms', '50%' or '115% of fastest'",
     Resource.BOPS: "'2GBOPs' or '25%'",
     Resource.WEIGHT_BITS: "'3.5' (mean bits per weight) or '12%'",
+    Resource.ENERGY_NJ: "'4mJ' or '25%'",
 }
 _NUMBER = re.compile(
     r"(?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>[^\s\d]*)(?P<rest>.*)",
@@ -124,7 +129,9 @@ def _parsed(name: str, text: str | float) -> ParsedBudget:
     value = float(match["value"])
     if not (math.isfinite(value) and value > 0):
         raise _malformed(name, text=text, fact="is not positive")
-    unit, rest = match["unit"].upper(), match["rest"].strip().lower()
+    # Keyboards write the micro sign or the Greek letter, and both have a capital of their own.
+    unit = match["unit"].translate(_MICRO).upper()
+    rest = match["rest"].strip().lower()
     yardstick, factor = _scale(resource, unit=unit, rest=rest)
     if yardstick is None:
         fact = (
