@@ -10,6 +10,7 @@ from numpy.random import default_rng
 
 from benchmarks.bar import Bar, judged
 from benchmarks.solvers.instances import BUDGET_SHARES, FAMILIES, problem_of
+from benchmarks.solvers.proofs import FIRST_SEED
 from benchmarks.solvers.targets import GAP, TARGETS
 from mpsearch.core.problem import Problem
 from mpsearch.core.solution import Solution, Termination
@@ -21,11 +22,18 @@ _CONVERSION = 0.05
 _SAMPLES, _COMMON = 2048, 16
 
 
+# HiGHS gets this many times our own time on each instance, and two seconds at least.
+_PATIENCE = 15.0
+
+
 def run(*, small: bool) -> Iterator[Bar]:
     """Yield the bars of structured problems."""
     yield _front(seeds=1 if small else 10)
-    yield _chain(seeds=1 if small else 3)
-    yield from _interactions(runs=2 if small else 10)
+    yield _chain(seeds=1 if small else 10, shares=BUDGET_SHARES[1:2] if small else BUDGET_SHARES)
+    if small:
+        yield from _interactions(runs=2, seconds=8.0, answers=1)
+    else:
+        yield from _interactions(runs=10, seconds=20.0, answers=10)
     yield _small_interactions(count=50 if small else 500)
 
 
@@ -34,7 +42,7 @@ def _front(*, seeds: int) -> Bar:
     medians = {}
     for family in FAMILIES:
         seconds = []
-        for seed in range(seeds):
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             problem = problem_of(family, blocks=560, formats=8, budgets=1, share=0.5, seed=seed)
             low, high = (edge(problem.cost[0], axis=1).sum() for edge in (np.min, np.max))
             limits = [np.array([int(value)]) for value in np.linspace(low, high, 102)[1:-1]]
@@ -64,56 +72,69 @@ def chain_problem(*, share: float, seed: int, blocks: int = 560) -> Problem:
     )
 
 
-def _chain(*, seeds: int) -> Bar:
+def _chain(*, seeds: int, shares: tuple[float, ...]) -> Bar:
+    """Compare each time; HiGHS' limit counts as its time, so ratios are lower bounds then."""
     solve(chain_problem(share=0.35, seed=99, blocks=40), gap=_CHAIN_GAP)
-    ratios, gaps = [], []
-    for seed in range(seeds):
-        for share in BUDGET_SHARES:
+    ratios, gaps, unproven, seconds = [], [], 0, []
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for share in shares:
             problem = chain_problem(share=share, seed=seed)
-            mine, ours = _timed(problem, "auto")
-            theirs, highs = _timed(problem, "highs")
-            ratios.append(theirs / mine if ours.gap <= _CHAIN_GAP else 0.0)
+            mine, ours = _timed(problem, "auto", limit=10.0)
+            limit = max(2.0, _PATIENCE * mine)
+            theirs, highs = _timed(problem, "highs", limit=limit)
+            unproven += highs.gap > _CHAIN_GAP
+            ratios.append(min(theirs, limit) / mine if ours.gap <= _CHAIN_GAP else 0.0)
             gaps.append((ours.gap, highs.gap))
+            seconds.append(mine)
     bar = "chain of 560 with edge costs: faster than HiGHS"
-    extra = {"worst_gap": max(ours for ours, _ in gaps), "ratios": ratios}
+    extra = {
+        "worst_gap": max(ours for ours, _ in gaps),
+        "worst_gap_of_highs": max(highs for _, highs in gaps),
+        "instances_where_highs_ran_out_of_time": unproven,
+        "median_s": statistics.median(seconds),
+        "slowest_s": max(seconds),
+        "ratios": ratios,
+    }
     return judged(bar, [statistics.median(ratios)], target=TARGETS[bar], extra=extra)
 
 
-def _timed(problem: Problem, solver: str) -> tuple[float, Solution]:
+def _timed(problem: Problem, solver: str, *, limit: float) -> tuple[float, Solution]:
     start = time.perf_counter()
-    solution = solve(problem, solver, gap=_CHAIN_GAP, time_limit_seconds=30.0)
+    solution = solve(problem, solver, gap=_CHAIN_GAP, time_limit_seconds=limit)
     return time.perf_counter() - start, solution
 
 
-def _interactions(*, runs: int) -> Iterator[Bar]:
-    problem = problem_of("transformer", blocks=560, formats=8, budgets=2, share=0.35, seed=0)
-    generator = default_rng(0)
+def _interactions(*, runs: int, seconds: float, answers: int) -> Iterator[Bar]:
+    seed = FIRST_SEED
+    problem = problem_of("transformer", blocks=560, formats=8, budgets=2, share=0.35, seed=seed)
+    generator = default_rng(seed)
     common = generator.standard_normal((_SAMPLES, _COMMON))
     joint = 0.3 * common @ generator.standard_normal((_COMMON, 560))
     joint = joint + generator.standard_normal((_SAMPLES, 560))
     probes = joint[:, :, None] * np.sqrt(problem.loss)[None]
 
-    def answer(seed: int, seconds: float) -> tuple[float, Solution]:
+    def answer(seed: int, limit: float) -> tuple[float, Solution]:
         start = time.perf_counter()
         found = solve_interactions(
             problem,
             probes,
             rhos=(0.5,),
             generator=default_rng(seed),
-            time_limit_seconds=seconds,
+            time_limit_seconds=limit,
         )
         return time.perf_counter() - start, found[0]
 
     answer(0, 1.0)
-    fast = [answer(seed, 4.5) for seed in range(3)]
-    best = min(answer(100 + seed, 20.0)[1].loss for seed in range(runs))
+    fast = [answer(number, 4.8) for number in range(answers)]
+    best = min(answer(100 + number, seconds)[1].loss for number in range(runs))
+    best = min(best, *(found.loss for _, found in fast))
     above = [100 * (found.loss / best - 1) for _, found in fast]
     bounds = [found.gap for _, found in fast]
     bar = "interactions: above the best of ten long runs"
-    extra = {"stated_gap": max(bounds), "long_runs": runs}
+    extra = {"stated_gap": max(bounds), "long_runs": runs, "seconds_of_each": seconds}
     yield judged(bar, above, target=TARGETS[bar], statistic="max", extra=extra)
     bar = "interactions: slowest answer"
-    yield judged(bar, [seconds for seconds, _ in fast], target=TARGETS[bar], statistic="max")
+    yield judged(bar, [taken for taken, _ in fast], target=TARGETS[bar], statistic="max")
 
 
 def _small_interactions(*, count: int) -> Bar:

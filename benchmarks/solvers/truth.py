@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import default_rng
 
 from benchmarks.bar import Bar, judged
+from benchmarks.solvers.proofs import FIRST_SEED
 from benchmarks.solvers.targets import TARGETS
 from mpsearch.core.problem import Problem
 from mpsearch.core.solution import Termination
@@ -32,7 +33,7 @@ def run(*, small: bool) -> Iterator[Bar]:
 
 def _scales(*, seeds: int) -> Bar:
     same = []
-    for seed in range(seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         problem = separated_problem(seed)
         truth = solve(problem, "exhaustive").choice
         scaled = [replace(problem, loss=problem.loss * 10.0**power) for power in range(-12, 13, 6)]
@@ -129,14 +130,19 @@ def _mixdq() -> Bar:
 
 
 def _small_instances(*, count: int) -> Bar:
-    equal = []
+    equal, infeasible = [], 0
     for seed in range(count):
-        with_edges, with_cuts = seed % 2 == 0, seed % 3 == 0
-        problem = random_problem(default_rng(seed), with_edges=with_edges, with_cuts=with_cuts)
+        problem = random_problem(
+            default_rng(FIRST_SEED + seed),
+            with_edges=seed % 2 == 0,
+            with_cuts=seed % 3 == 0,
+            with_sharing=seed % 5 == 0,
+        )
         truth, found = solve(problem, "exhaustive"), solve(problem)
         same = found.termination is truth.termination
+        infeasible += truth.choice is None
         if truth.choice is not None:
             same = same and abs(found.loss - truth.loss) <= 1e-9 * max(1.0, abs(truth.loss))
         equal.append(float(same))
     bar = "random small instances equal to exhaustive search"
-    return judged(bar, equal, target=TARGETS[bar])
+    return judged(bar, equal, target=TARGETS[bar], extra={"infeasible": infeasible})
