@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpsearch.tracing.onnx_import.call import NodeCall, Operator, Operators, Result
-from mpsearch.tracing.onnx_import.values import as_tensor
+from mpsearch.tracing.onnx_import.values import Known, as_tensor
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
@@ -59,14 +59,24 @@ def _mod(call: NodeCall) -> Tensor:
 
 def _clip(call: NodeCall) -> Tensor:
     value = call.tensor(0)
-    low: Any = call.optional(1) if call.version > 10 else call.node.attributes.get("min")  # noqa: PLR2004 - since 11 limits are inputs
-    high: Any = call.optional(2) if call.version > 10 else call.node.attributes.get("max")  # noqa: PLR2004 - as above
+    low, high = _limit(call, "min", place=1), _limit(call, "max", place=2)
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        return value if low is None and high is None else value.clamp(low, high)
     # In this order: where the limits cross, the upper one counts.
     if low is not None:
         value = torch.maximum(value, torch.as_tensor(low, dtype=value.dtype))
     if high is not None:
         value = torch.minimum(value, torch.as_tensor(high, dtype=value.dtype))
     return value
+
+
+def _limit(call: NodeCall, name: str, *, place: int) -> Any:  # noqa: ANN401 - a number, a tensor or none
+    if call.version < 11:  # noqa: PLR2004 - since then limits are inputs
+        return call.node.attributes.get(name)
+    if not call.has(place):
+        return None
+    given = call.value(place)
+    return given.array.item() if isinstance(given, Known) else given
 
 
 def _leaky_relu(call: NodeCall) -> Tensor:

@@ -15,15 +15,10 @@ def _batch_normalisation(call: NodeCall) -> list[Tensor]:
     value, scale, bias, mean, variance = (call.tensor(place) for place in range(5))
     epsilon, momentum = call.attribute("epsilon", 1e-5), call.attribute("momentum", 0.9)
     if not call.attribute("training_mode", 0):
-        done = functional.batch_norm(
-            value,
-            mean.to(value.dtype),
-            variance.to(value.dtype),
-            scale.to(value.dtype),
-            bias.to(value.dtype),
-            eps=epsilon,
-        )
-        return [done]
+        numbers = [mean, variance, scale, bias]
+        if any(each.dtype != value.dtype for each in numbers):
+            numbers = [each.to(value.dtype) for each in numbers]
+        return [functional.batch_norm(value, *numbers, eps=epsilon)]
     axes = [axis for axis in range(value.ndim) if axis != 1]
     own_mean, own_variance = value.mean(axes), value.var(axes, unbiased=False)
     done = _standardised(value, own_mean, variance=own_variance, epsilon=epsilon)
