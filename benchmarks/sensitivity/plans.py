@@ -11,8 +11,10 @@ from torch import nn
 
 import mpsearch
 from benchmarks.zoo.case import Batches, ZooCase
+from mpsearch.workflow.solve import solve_tables
 
 FORMATS: Final = ("w2", "w3", "w4", "w5", "w6", "w8")
+SINGLE_METRICS: Final = ("weight_error", "output_error", "output_probe", "fisher_direction")
 # Of ten samples these decide between plans; the order of the source may be by length.
 _VALIDATES: Final = (2, 5, 8)
 _FULL_BITS: Final = 32
@@ -81,6 +83,33 @@ def write_plan(
         pass_seconds=result.phases.get("measure sensitivity", 0.0),
         notes=result.notes,
     )
+
+
+def single_metric_plans(
+    case: ZooCase, *, seed: int, budget: float, cache: Path
+) -> dict[str, dict[str, int]]:
+    """Return the optimum of each metric alone, from all data of the seed, as bits per layer."""
+    pinned = dict.fromkeys(case.fixed, "fp32")
+    budgets = {"weight_bits": mean_bits(case, budget=budget)}
+    found: dict[str, dict[str, int]] = {}
+    for metric in SINGLE_METRICS:
+        measured = mpsearch.measure(
+            case.model,
+            case.parts(seed).calibration,
+            task=case.task,
+            formats=FORMATS,
+            runtime="simulation",
+            seed=seed,
+            cache=cache,
+            metric=metric,
+        )
+        plan = solve_tables(measured.sensitivity, measured.costs, budgets=budgets, fixed=pinned)
+        found[metric] = {
+            layer: int(name.removeprefix("w"))
+            for layer, name in plan.plan.assignment.items()
+            if layer not in case.fixed
+        }
+    return found
 
 
 def mean_bits(case: ZooCase, *, budget: float) -> str:

@@ -13,6 +13,7 @@ from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.progress import Progress
 from mpsearch.core.provenance import Provenance
 from mpsearch.core.tables import SensitivityTable
+from mpsearch.errors import UsageError
 from mpsearch.execution import run
 from mpsearch.search.references import pattern_of
 from mpsearch.sensitivity import METRICS
@@ -58,8 +59,12 @@ class Scope:
         seed: int,
         progress: Progress | None = None,
     ) -> SensitivityTable:
-        """Return what a metric makes of the same pairs."""
-        chosen = METRICS[metric] if isinstance(metric, str) else metric
+        """Return what a metric makes of the same pairs.
+
+        Raises:
+            UsageError: There is no metric of this name.
+        """
+        chosen = metric_named(metric) if isinstance(metric, str) else metric
         return chosen.measure(
             prepared.traced,
             task=prepared.task,
@@ -72,6 +77,19 @@ class Scope:
             progress=progress,
             seed=seed,
         )
+
+
+def metric_named(name: str) -> AbstractMetric:
+    """Return the metric called `name`.
+
+    Raises:
+        UsageError: There is none of this name.
+    """
+    if name not in METRICS:
+        raise UsageError(
+            f"Metric {name!r} is unknown. Expected one of {', '.join(METRICS)}. Choose one of them."
+        )
+    return METRICS[name]
 
 
 def unless_fixed(

@@ -76,7 +76,7 @@ class Measured:
             save_table(cost, folder / f"costs-{cost.base}-{cost.placement}.npz")
 
 
-def measure(
+def measure(  # noqa: PLR0913  # the names that other programs rely on
     model: ModelSource,
     calibration: DataSource,
     *,
@@ -90,8 +90,11 @@ def measure(
     seed: int = 0,
     cache: Path | str | None = None,
     progress: Progress | None = None,
+    metric: str = EXACT,
 ) -> Measured:
     """Measure sensitivity and cost of a model; see `mpsearch.search` for the arguments.
+
+    `metric` is a name in `mpsearch.sensitivity.METRICS`.
 
     Everything measured is cached by content: a second run measures nothing, and a run that
     was killed goes on where it was.
@@ -109,7 +112,13 @@ def measure(
         progress=progress,
     )
     return measure_prepared(
-        prepared, formats=formats, runtime=runtime, threads=threads, seed=seed, progress=progress
+        prepared,
+        formats=formats,
+        runtime=runtime,
+        threads=threads,
+        seed=seed,
+        progress=progress,
+        metric=metric,
     )
 
 

@@ -1,0 +1,156 @@
+"""Peak memory of a sensitivity pass over a model as large as ResNet-50, in a process of its own.
+
+Run as `python -m benchmarks.sensitivity.memory METRIC IMAGES SIZE LIMIT FOLDER`.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+
+from mpsearch.sensitivity import METRICS, OutputProbe
+from mpsearch.tasks import TASKS, read_data
+from mpsearch.tracing import trace_model
+
+FORMATS: Final = ("w8a8", "w8", "w7", "w6", "w5", "w4", "w3", "w2")
+_BLOCKS: Final = (3, 4, 6, 3)
+_BATCH: Final = 16
+# Exact passes take hours over all layers; memory does not depend on how many there are.
+_EXACT_LAYERS: Final = ("stem.0", "fc")
+_KIB: Final = 1024
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Bytes: of the model, the limit given, and the peak above the process before the model."""
+
+    model: int
+    limit: int
+    peak: int
+
+    @property
+    def share(self) -> float:
+        """Return the peak over what is allowed: 1.5 x model + limit."""
+        return self.peak / (1.5 * self.model + self.limit)
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, width: int, *, stride: int) -> None:
+        super().__init__()
+        outputs = 4 * width
+        self.body = nn.Sequential(
+            *_convolution(inputs, width, kernel=1),
+            nn.ReLU(),
+            *_convolution(width, width, kernel=3, stride=stride),
+            nn.ReLU(),
+            *_convolution(width, outputs, kernel=1),
+        )
+        same = stride == 1 and inputs == outputs
+        shortcut = _convolution(inputs, outputs, kernel=1, stride=stride)
+        self.shortcut = nn.Identity() if same else nn.Sequential(*shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block."""
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class ResNet50(nn.Module):
+    """The sizes of ResNet-50 (25.6 million parameters), random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            *_convolution(3, 64, kernel=7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+        )
+        blocks: list[nn.Module] = []
+        inputs = 64
+        for stage, count in enumerate(_BLOCKS):
+            width = 64 * 2**stage
+            for place in range(count):
+                stride = 2 if stage and not place else 1
+                blocks.append(Bottleneck(inputs, width, stride=stride))
+                inputs = 4 * width
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(inputs, 1000)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Run the network."""
+        result = self.fc(self.blocks(self.stem(image)).mean((2, 3)))
+        assert isinstance(result, Tensor)
+        return result
+
+
+def memory_use(metric: str, *, images: int, size: int, limit: int) -> MemoryUse:
+    """Measure in a fresh process, whose peak is its own."""
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.sensitivity.memory", metric]
+        numbers = [str(each) for each in (images, size, limit)]
+        found = subprocess.run(
+            [*command, *numbers, folder], check=True, capture_output=True, text=True
+        )
+    return MemoryUse(**json.loads(found.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Measure here and print the bytes."""
+    metric = sys.argv[1]
+    images, size, limit = (int(each) for each in sys.argv[2:5])
+    torch.manual_seed(0)
+    # Tracing once warms what libraries allocate for themselves.
+    trace_model(nn.Sequential(nn.Conv2d(3, 4, 3)), [torch.zeros(2, 3, 8, 8)])
+    data = read_data(
+        _images(images, size=size),
+        input_names=("image",),
+        batch_size=_BATCH,
+        folder=Path(sys.argv[5]),
+    )
+    before = _peak()
+    model = ResNet50().eval()
+    traced = trace_model(model, {"image": torch.zeros(2, 3, size, size)})
+    chosen = OutputProbe(draws=1) if metric == "output_probe" else METRICS[metric]
+    offered = None if metric == "output_probe" else dict.fromkeys(_EXACT_LAYERS, FORMATS[1:])
+    chosen.measure(
+        traced,
+        task=TASKS["classification"],
+        data=data,
+        formats=FORMATS[1:],
+        offered=offered,
+        memory_limit_bytes=limit,
+    )
+    weights = sum(each.numel() * each.element_size() for each in model.parameters())
+    use = MemoryUse(model=weights, limit=limit, peak=_peak() - before)
+    print(json.dumps(asdict(use)))
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+
+
+def _images(count: int, *, size: int) -> Iterator[dict[str, Tensor]]:
+    for start in range(0, count, _BATCH):
+        yield {"image": torch.randn(min(_BATCH, count - start), 3, size, size)}
+
+
+def _convolution(
+    inputs: int, outputs: int, *, kernel: int, stride: int = 1
+) -> tuple[nn.Module, nn.Module]:
+    padding = kernel // 2
+    return (
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+if __name__ == "__main__":
+    main()
