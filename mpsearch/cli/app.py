@@ -15,6 +15,7 @@ from mpsearch.cli.measure import measure
 from mpsearch.cli.report import report
 from mpsearch.cli.search import search
 from mpsearch.cli.serve import serve
+from mpsearch.cli.snippets import snippets
 from mpsearch.cli.solve import solve
 from mpsearch.cli.verify import verify
 
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "export": export,
     "verify": verify,
     "report": report,
+    "snippets": snippets,
     "serve": serve,
     "keys": keys,
     "cache": cache,
