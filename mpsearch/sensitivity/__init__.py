@@ -13,6 +13,7 @@ from mpsearch.sensitivity.output_probe import OutputProbe
 from mpsearch.sensitivity.request import Work
 from mpsearch.sensitivity.shards import merged
 from mpsearch.sensitivity.sqnr_list import SqnrList
+from mpsearch.sensitivity.structural_similarity import StructuralSimilarity
 from mpsearch.sensitivity.weight_error import WeightError
 
 METRICS: dict[str, AbstractMetric] = {
@@ -26,6 +27,7 @@ METRICS: dict[str, AbstractMetric] = {
     "loss_change": LossChange(),
     "masked_error": MaskedError(),
     "sqnr_list": SqnrList(),
+    "structural_similarity": StructuralSimilarity(),
     "weight_error": WeightError(),
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "OutputError",
     "OutputProbe",
     "SqnrList",
+    "StructuralSimilarity",
     "WeightError",
     "Work",
     "merged",

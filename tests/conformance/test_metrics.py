@@ -116,3 +116,10 @@ def test_every_metric_has_its_suite() -> None:
 
 def test_names_in_the_registry_are_those_of_the_metrics() -> None:
     assert all(metric.name == name for name, metric in METRICS.items())
+
+
+class TestStructuralSimilarity(MetricLaws):
+    """Exact structural similarity of the output."""
+
+    def metric(self) -> AbstractMetric:
+        return METRICS["structural_similarity"]
