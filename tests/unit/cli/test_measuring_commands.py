@@ -97,7 +97,7 @@ def test_search_passes_everything_on_and_shows_the_proof(
         *("--budget", "weight_bytes=18%", "--budget", "latency=115% of fastest"),
         *("--format", "w8a8", "--format", "w8", "--fix", "embed=w8"),
         *("--workload", "b1:batch=1,length=32", "--threads", "2", "--seed", "7"),
-        *("--output", tmp_path),
+        *("--effort", "5", "--seconds", "60", "--output", tmp_path),
     )
     call = calls["search"]
     assert call.pop("arguments") == (Path("minilm"), Path("train.npz"))
@@ -115,6 +115,11 @@ def test_search_passes_everything_on_and_shows_the_proof(
         "seed": 7,
         "cache": None,
         "solver": "auto",
+        "max_drop": None,
+        "drop_of": None,
+        "minimise": "latency",
+        "effort": 5.0,
+        "seconds": 60.0,
     }
     assert found["plan"]["assignment"] == PLAN.assignment
     assert [row["passed"] for row in found["verification"]] == [True, False]
