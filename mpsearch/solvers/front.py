@@ -93,10 +93,12 @@ def exact_front(
 ) -> list[Solution]:
     """Return the certified best choice under each of several limits.
 
-    Prices are carried from one limit to the next; `time_limit_seconds` holds for each.
+    Prices, and whether losses lie on a lattice, are carried from one limit to the next;
+    `time_limit_seconds` holds for each.
     """
     multipliers: Float[ndarray, " R"] | None = None
     solutions = []
+    has_lattice = False
     for limit in limits:
         each = replace(problem, limit=np.asarray(limit))
         start = time.monotonic()
@@ -108,7 +110,8 @@ def exact_front(
         relaxation = relaxed(each, start=multipliers, deadline=deadline)
         multipliers = None if relaxation.is_refuted else relaxation.multipliers
         part = start + _SHARE_OF_CORE * time_limit_seconds
-        proposal = search_core(relaxation, gap=gap, deadline=part).proposal(each)
+        core = search_core(relaxation, gap=gap, deadline=part, expects_lattice=has_lattice)
+        has_lattice, proposal = has_lattice or core.has_lattice, core.proposal(each)
         seconds = time.monotonic() - start
         found = certify(each, proposal, solver="lagrangian_core", seconds=seconds, gap=gap)
         left = deadline - time.monotonic()

@@ -13,26 +13,28 @@ from mpsearch.core.problem import Problem
 from mpsearch.errors import UnsupportedFeatureError
 from mpsearch.solvers.abstract import AbstractSolver, Feature, features_of
 from mpsearch.solvers.clock import TimeUpError, check
+from mpsearch.solvers.compiled import compiled
 from mpsearch.solvers.core import ROOM, best_mix
 from mpsearch.solvers.lattice_bound import LatticeBound, lattice_bound
 from mpsearch.solvers.proposal import Proposal
 from mpsearch.solvers.relaxation import Relaxation, relaxed
+from mpsearch.solvers.relaxation_loops import settle
 from mpsearch.solvers.sharing import joined
 
 # Work grows as exp(sqrt(threshold)), so early thresholds cost little beside the last.
 _FIRST_CLASSES = 12
 _GROWTH = ((2_000, 2.0), (50_000, 1.5), (1 << 62, 1.25))
-# Where the halves outgrow the memory, smaller samples of blocks still find good answers.
-_SAMPLED_CLASSES = 64
-# A sample starts from a base settled among so many blocks, in steps that help this much.
+# Where the halves outgrow the memory, samples of so many blocks still find good answers.
+_SAMPLED_CLASSES = (6, 10, 16, 24, 40, 64)
+# A sample starts from a base settled among so many blocks.
 _LEAST_SAMPLED = 1e-7
 _SLOWER = 6.0
-_SETTLED, _NEARER, _VAIN = 32768, 0.999, 1000
+_SETTLED = 32768
 # So many bases are tried, each from so many blocks further on.
 _TURNS, _SKIPPED = 16, 11
 # Beyond so many classes raising the threshold step by step is hopeless: sample first.
 _MOST_CLASSES = 512
-_LITTLE, _MEDIUM = min(ROOM, 1 << 15), min(ROOM, 1 << 18)
+_TINY, _LITTLE, _MEDIUM = (min(ROOM, 1 << bits) for bits in (12, 15, 18))
 # A look at all losses and costs takes about this long per cost.
 _SECONDS_OF_LATTICE = 1e-7
 # Below this a bound that spans one is met to rounding.
@@ -72,8 +74,8 @@ class LagrangianCore(AbstractSolver):
 class CoreResult:
     """The best choice of a core search; its loss exceeds the bound by `excess`.
 
-    Everything with an excess below `proven` was enumerated. `was_stopped` says that time or
-    memory ended the search.
+    Nothing with an excess below `proven` keeps the limits. `was_stopped` says that time or
+    memory ended the search, `has_lattice` that sums of losses were found to lie on one.
     """
 
     relaxation: Relaxation
@@ -81,6 +83,7 @@ class CoreResult:
     excess: float
     proven: float
     was_stopped: bool
+    has_lattice: bool
 
     def proposal(self, problem: Problem) -> Proposal:
         """Return the result as a claim about the problem."""
@@ -96,26 +99,35 @@ class CoreResult:
         )
 
 
-def search_core(relaxation: Relaxation, *, gap: float, deadline: float) -> CoreResult:
-    """Return the best choice near the bound of a relaxation, and how far that is proven."""
+def search_core(
+    relaxation: Relaxation, *, gap: float, deadline: float, expects_lattice: bool = False
+) -> CoreResult:
+    """Return the best choice near the bound of a relaxation, and how far that is proven.
+
+    A similar problem tells whether to expect that sums of losses lie on a lattice.
+    """
     best = _Best(relaxation, gap=gap)
     if relaxation.is_refuted:
         return best.result(was_stopped=False)
     best.offer(relaxation.feasible)
     with suppress(TimeUpError):
-        _search(best, deadline=deadline)
+        _search(best, deadline=deadline, expects_lattice=expects_lattice)
     return best.result(was_stopped=not best.is_proven)
 
 
-def _search(best: "_Best", *, deadline: float) -> None:
+def _search(best: "_Best", *, deadline: float, expects_lattice: bool) -> None:
     """Close the gap between the best choice and what is proven.
 
     Little room first; where it runs out, samples of the core give a good answer, which
     narrows what the full room has to hold.
     """
     threshold = _first_threshold(best.relaxation)
-    threshold = _deepen(best, threshold=threshold, room=_LITTLE, deadline=deadline)
+    if not expects_lattice:
+        threshold = _deepen(best, threshold=threshold, room=_TINY, deadline=deadline)
     best.look_for_lattice(deadline=deadline)
+    if best.has_lattice:
+        _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
+    threshold = _deepen(best, threshold=threshold, room=_LITTLE, deadline=deadline)
     _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
     threshold = _deepen(best, threshold=threshold, room=ROOM, deadline=deadline)
     for turn in range(_TURNS):
@@ -132,7 +144,7 @@ def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> f
             return threshold
         start = time.monotonic()
         threshold = min(threshold, best.excess, best.greatest)
-        if room == _LITTLE and np.count_nonzero(relaxation.nearest <= threshold) > _MOST_CLASSES:
+        if room <= _LITTLE and np.count_nonzero(relaxation.nearest <= threshold) > _MOST_CLASSES:
             return threshold
         window = min(best.excess, 2 * threshold)
         mix = best_mix(relaxation, threshold=threshold, window=window, room=room, deadline=deadline)
@@ -146,34 +158,34 @@ def _deepen(best: "_Best", *, threshold: float, room: int, deadline: float) -> f
 
 
 def _sample(best: "_Best", *, threshold: float, room: int, deadline: float, turn: int = 0) -> None:
-    """Seek a better choice with ever dearer deviations of ever fewer blocks.
+    """Seek a better choice with ever dearer deviations, of ever more blocks while room lasts.
 
     Each turn starts from another base.
     """
     if best.is_proven:
         return
     check(deadline)
-    classes = _SAMPLED_CLASSES
     relaxation = _with_little_slack(best.relaxation, skipped=turn * _SKIPPED)
     # An excess of this size is a proof by itself.
-    threshold = max(threshold, best.enough / 2, _LEAST_SAMPLED * abs(relaxation.bound))
-    while classes > 1 and not best.is_proven:
-        threshold = min(threshold, best.excess, best.greatest)
-        mix = best_mix(
-            relaxation,
-            threshold=threshold,
-            window=min(best.excess, 2 * threshold),
-            most_classes=classes,
-            room=room,
-            deadline=deadline,
-        )
-        best.offer(mix.choice)
-        if mix.states >= room:
-            classes = classes * 2 // 3
-        elif threshold >= min(best.excess, best.greatest):
-            return
-        else:
-            threshold *= 4
+    least = max(best.enough / 2, best.proven, _LEAST_SAMPLED * abs(relaxation.bound))
+    threshold = max(threshold, least)
+    is_last = False
+    while not is_last:
+        is_last = threshold >= min(best.excess, best.greatest)
+        for classes in _SAMPLED_CLASSES:
+            mix = best_mix(
+                relaxation,
+                threshold=min(threshold, best.excess, best.greatest),
+                window=min(best.excess, 2 * threshold),
+                most_classes=classes,
+                room=room,
+                deadline=deadline,
+            )
+            if best.offer(mix.choice):
+                return
+            if mix.states >= room or mix.is_complete:
+                break
+        threshold *= 4
 
 
 def _with_little_slack(relaxation: Relaxation, *, skipped: int) -> Relaxation:
@@ -189,18 +201,13 @@ def _with_little_slack(relaxation: Relaxation, *, skipped: int) -> Relaxation:
     reduced = relaxation.loss[blocks] + np.tensordot(relaxation.price, cost, axes=1)
     reduced[rows, choice[blocks]] = np.inf
     format_ = np.argmin(reduced, axis=1)
-    more = (cost[:, rows, format_] - cost[:, rows, choice[blocks]]).T
+    more = np.ascontiguousarray((cost[:, rows, format_] - cost[:, rows, choice[blocks]]).T)
     # Squares: where one budget is short and another is left, moves that trade help.
     weight = (relaxation.price / relaxation.price.max(initial=1e-300)) ** 2
-    slack, vain = relaxation.slack, 0
-    for place, block in enumerate(blocks):
-        after = slack - more[place]
-        if weight @ after.astype(float) ** 2 < _NEARER * (weight @ slack.astype(float) ** 2):
-            slack, choice[block], nearest[block] = after, format_[place], np.inf
-            vain = 0
-        vain += 1
-        if vain > _VAIN:
-            break
+    slack = relaxation.slack.copy()
+    taken = np.zeros(len(blocks), dtype=bool)
+    compiled(settle)(more, weight, slack, taken)
+    choice[blocks[taken]], nearest[blocks[taken]] = format_[taken], np.inf
     return replace(relaxation, choice=choice, slack=slack, nearest=nearest)
 
 
@@ -225,17 +232,22 @@ class _Best:
             self._lattice = lattice_bound(self.relaxation)
             self.raise_proven(self.proven)
 
+    @property
+    def has_lattice(self) -> bool:
+        """Whether sums of losses are on a lattice, so that a search may meet the bound."""
+        return self._lattice is not None and self._lattice.unit > 0
+
     def raise_proven(self, threshold: float) -> None:
         """Say that nothing below a threshold keeps the limits."""
         self.proven = threshold if self._lattice is None else self._lattice.least(threshold)
 
-    def offer(self, choice: Int[ndarray, " D"] | None) -> None:
-        """Keep the choice if it is better."""
-        if choice is None:
-            return
-        excess = max(self.relaxation.excess(choice), 0.0)
-        if excess < self.excess:
-            self.choice, self.excess = choice, excess
+    def offer(self, choice: Int[ndarray, " D"] | None) -> bool:
+        """Keep the choice if it is better; return whether that is proof enough."""
+        if choice is not None:
+            excess = max(self.relaxation.excess(choice), 0.0)
+            if excess < self.excess:
+                self.choice, self.excess = choice, excess
+        return self.is_proven
 
     @property
     def is_proven(self) -> bool:
@@ -258,6 +270,7 @@ class _Best:
             excess=self.excess,
             proven=self.proven,
             was_stopped=was_stopped,
+            has_lattice=self.has_lattice,
         )
 
 

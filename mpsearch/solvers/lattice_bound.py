@@ -17,7 +17,7 @@ from numpy import ndarray
 from mpsearch.solvers.relaxation import Relaxation
 
 # Slacks that are looked at; a lattice with more of them below the gap closes none.
-_MOST_POINTS = 50_000
+_MOST_POINTS = 10_000
 _MOST_BUDGETS = 4
 # A unit of the loss below this share of the bound closes no gap that is asked for.
 _LEAST_UNIT = 1e-8

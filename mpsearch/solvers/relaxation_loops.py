@@ -1,8 +1,11 @@
-"""The hot loops over all choices of a large problem."""
+"""The hot loops over all choices or blocks of a large problem."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+
+# A move has to bring the square of the slack this much nearer to zero.
+_NEARER = 0.999
 
 
 def relax(  # noqa: PLR0917 - machine code takes arguments by position
@@ -31,3 +34,24 @@ def relax(  # noqa: PLR0917 - machine code takes arguments by position
         nearest[block] = second - best
         total += best
     return total
+
+
+def settle(  # noqa: PLR0917 - machine code takes arguments by position
+    more: Int[ndarray, "N K"],
+    weight: Float[ndarray, " K"],
+    slack: Int[ndarray, " K"],
+    taken: Bool[ndarray, " N"],
+) -> None:
+    """Take moves one by one that bring the slack nearer to zero, squares by `weight`.
+
+    `more` is what a move spends; `slack` and `taken` are changed.
+    """
+    for move in range(more.shape[0]):
+        before, after = 0.0, 0.0
+        for k in range(more.shape[1]):
+            before += weight[k] * float(slack[k]) ** 2
+            after += weight[k] * float(slack[k] - more[move, k]) ** 2
+        if after < _NEARER * before:
+            taken[move] = True
+            for k in range(more.shape[1]):
+                slack[k] -= more[move, k]
