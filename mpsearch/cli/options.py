@@ -82,6 +82,14 @@ Minimise: TypeAlias = Annotated[
     str,
     typer.Option("--minimise", metavar="NAME", help="With --max-drop: latency, weight_bytes, ..."),
 ]
+Groups: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="FILE",
+        help="Groups of layers with metrics of their own: a .toml file, or 'diffusion'.",
+    ),
+]
 Formats: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--format", help="A format to choose from. Repeatable. [default: all that run]"),

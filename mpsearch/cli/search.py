@@ -12,6 +12,7 @@ from mpsearch.cli.options import (
     Effort,
     Fixed,
     Formats,
+    Groups,
     Json,
     MaxDrop,
     Minimise,
@@ -70,6 +71,7 @@ def search(
     solver: Solver = "auto",
     effort: Effort = 1.25,
     seconds: Seconds = None,
+    groups: Groups = None,
     cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -106,6 +108,7 @@ def search(
             solver=solver,
             effort=effort,
             seconds=seconds,
+            groups=groups,
         )
         result.save(output)
         _answer(run, result, output=output)

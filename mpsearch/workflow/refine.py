@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 
 import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
 
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.progress import Progress
@@ -12,11 +14,14 @@ from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.errors import UsageError
 from mpsearch.formulation import plan_of
 from mpsearch.search import SearchSpace
+from mpsearch.search.decoupled import decoupled
+from mpsearch.search.grouping import LayerGroup, layers_by_group
 from mpsearch.search.portfolio import portfolio
 from mpsearch.search.refinement import Allowance, Refined, Refinement, Step, pass_forwards
 from mpsearch.search.true_loss import TrueLoss
 from mpsearch.sensitivity import OutputProbe
 from mpsearch.workflow.changes import EXACT, divergence_table
+from mpsearch.workflow.decoupling import GroupTables, measure_groups
 from mpsearch.workflow.measure import Measured, measure_prepared
 from mpsearch.workflow.prepare import Prepared
 
@@ -78,7 +83,10 @@ class Suggester:
         effort: Effort,
         seed: int,
         progress: Progress | None = None,
+        groups: Sequence[LayerGroup] = (),
     ) -> None:
+        self._groups = tuple(groups)
+        self._group_tables: GroupTables | None = None
         self._prepared, self._scope = prepared, measured.scope
         self._table, self._changes = measured.sensitivity, measured.changes
         self._fixed, self._effort = fixed, effort
@@ -102,6 +110,9 @@ class Suggester:
         )
         if proposals is None:
             return ()
+        if self._groups:
+            by_group = self._by_group(cost, budgets)
+            proposals = replace(proposals, choices={**by_group, **proposals.choices})
         request = self._scope.request(self._prepared)
         allowance = Allowance(
             forwards=self._effort.passes * pass_forwards(request.traced, request.pairs),
@@ -131,6 +142,27 @@ class Suggester:
                 refined.assignments[:_HANDED_ON], refined.origins, strict=False
             )
         )
+
+    def _by_group(
+        self, cost: CostTable, budgets: Sequence[Budget]
+    ) -> Mapping[str, Int[ndarray, " D"]]:
+        """Return what the groups' own metrics choose, measured at the first need."""
+        if self._group_tables is None:
+            self._group_tables = measure_groups(
+                self._groups,
+                prepared=self._prepared,
+                scope=self._scope,
+                seed=self._seed,
+                progress=self._progress,
+            )
+        found = decoupled(
+            self._group_tables.tables,
+            members=self._group_tables.members,
+            cost=cost,
+            budgets=budgets,
+            fixed=self._fixed,
+        )
+        return {} if found is None else found.choices
 
     @property
     def _spent(self) -> float:
@@ -181,8 +213,15 @@ def explore(
     fixed: Mapping[str, str],
     solver: str,
     effort: Effort,
+    groups: Sequence[LayerGroup] = (),
 ) -> Ground:
-    """Measure as `effort` allows, and make ready to propose."""
+    """Measure as `effort` allows, and make ready to propose.
+
+    Raises:
+        UnknownLayerError: Groups do not fit the model; told before anything is measured.
+    """
+    if groups:
+        layers_by_group(groups, prepared.traced.graph)
     measured = measure_prepared(
         prepared,
         formats=formats,
@@ -195,7 +234,13 @@ def explore(
         fixed=fixed,
     )
     suggester = Suggester(
-        prepared, measured, fixed=fixed, effort=effort, seed=seed, progress=progress
+        prepared,
+        measured,
+        fixed=fixed,
+        effort=effort,
+        seed=seed,
+        progress=progress,
+        groups=groups,
     )
     space = SearchSpace(
         sensitivity=measured.sensitivity,

@@ -19,6 +19,7 @@ from mpsearch.search.refinement import Step
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
+from mpsearch.workflow.decoupling import GroupingSource, read_groups
 from mpsearch.workflow.measure import Measured, check_device
 from mpsearch.workflow.phases import PhaseClock
 from mpsearch.workflow.prepare import (
@@ -124,6 +125,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     solver: str = "auto",
     effort: float = DEFAULT_EFFORT,
     seconds: float | None = None,
+    groups: GroupingSource | None = None,
 ) -> SearchResult:
     """Find the plan that loses least within the budgets, measured on this machine.
 
@@ -161,6 +163,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         effort: What sensitivity and refinement may spend, in exact passes of every layer and
             format: below 1.2 random directions stand for the pass, from 2 on there are rounds.
         seconds: No round begins after so long; None for no limit.
+        groups: Groups of layers with metrics of their own: a TOML file, or "diffusion".
 
     Raises:
         InfeasibleBudgetError: No plan keeps the budgets; says what is reachable.
@@ -199,6 +202,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         fixed=fixed or {},
         solver=solver,
         effort=spending,
+        groups=read_groups(groups),
     )
     found = wanted.chosen(
         ground.space, contest=_contest(prepared, threads=threads, seed=seed), progress=clock.report
