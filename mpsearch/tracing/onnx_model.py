@@ -58,7 +58,7 @@ def _fitted(model: OnnxModel, given: OnnxInput, *, example: Mapping[str, Tensor]
         )
     tensor = example[name]
     wanted = torch_type(given.element_type, name=name)
-    if tensor.dtype != wanted:
+    if tensor.is_floating_point() != wanted.is_floating_point:
         raise DataError(
             f"Input {name!r} has numbers of {str(tensor.dtype).removeprefix('torch.')}. Expected "
             f"{str(wanted).removeprefix('torch.')}, as the ONNX file says. Convert the data."

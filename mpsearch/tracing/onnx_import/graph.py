@@ -47,12 +47,16 @@ class OnnxNode:
 @final
 @dataclass(frozen=True, kw_only=True)
 class OnnxGraph:
-    """Nodes in order of execution, the inputs and outputs, and constants by name."""
+    """Nodes in order of execution, the inputs and outputs, and constants by name.
+
+    `types` are the element types of inputs in ONNX, where the file declares them.
+    """
 
     nodes: tuple[OnnxNode, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: Mapping[str, Tensor]
+    types: Mapping[str, int]
 
     def walk(self) -> Iterator[OnnxNode]:
         """Yield every node, those of subgraphs too."""
@@ -88,6 +92,7 @@ def graph_of(
         outputs=tuple(value.name for value in proto.output),
         constants={name: value for name, value in constants.items() if name not in given}
         | {name: constants[name] for name in given if name in constants},
+        types={value.name: value.type.tensor_type.elem_type for value in proto.input},
     )
 
 

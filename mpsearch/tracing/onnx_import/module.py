@@ -15,6 +15,7 @@ from mpsearch.tracing.onnx_import.control import CONTROL, run_control
 from mpsearch.tracing.onnx_import.graph import OnnxGraph, OnnxNode
 from mpsearch.tracing.onnx_import.operators import operator_of
 from mpsearch.tracing.onnx_import.sizes import on_known
+from mpsearch.tracing.onnx_import.tensors import TORCH_TYPES
 from mpsearch.tracing.onnx_import.values import Known, Value, as_tensor, known_constant
 
 # What a node of the traced graph carries in `meta["custom"]`: the ONNX node that it is part of,
@@ -46,15 +47,24 @@ class OnnxModule(nn.Module):
             self._hold(self.paths[name], own, is_learned=bool(is_learned))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the outputs by name, from the inputs by name."""
+        """Return the outputs by name, from the inputs by name.
+
+        Inputs may be of any size of number: data is read as int64 and float32.
+        """
         values: dict[str, Value | None] = {
             name: self._constant(name, path) for name, path in self.paths.items()
         }
-        values.update({name: inputs[name] for name in self.graph.inputs})
+        values.update({name: self._typed(name, inputs[name]) for name in self.graph.inputs})
         # Keeps what `annotate` says of each node.
         with fx_traceback.preserve_node_meta():
             run_graph(self.graph, values)
         return {name: _output(values, name) for name in self.graph.outputs}
+
+    def _typed(self, name: str, value: Tensor) -> Tensor:
+        wanted = TORCH_TYPES.get(self.graph.types.get(name, 0))
+        is_same = wanted is None or value.dtype == wanted
+        # In float64 a model is checked against finite differences: its floats stay as they are.
+        return value if is_same or value.dtype is torch.float64 else value.to(wanted)
 
     def _constant(self, name: str, path: str) -> Value:
         """Return a constant, with its numbers where it is short."""

@@ -15,10 +15,11 @@ def _batch_normalisation(call: NodeCall) -> list[Tensor]:
     value, scale, bias, mean, variance = (call.tensor(place) for place in range(5))
     epsilon, momentum = call.attribute("epsilon", 1e-5), call.attribute("momentum", 0.9)
     if not call.attribute("training_mode", 0):
-        numbers = [mean, variance, scale, bias]
-        if any(each.dtype != value.dtype for each in numbers):
-            numbers = [each.to(value.dtype) for each in numbers]
-        return [functional.batch_norm(value, *numbers, eps=epsilon)]
+        mean, variance, scale, bias = (
+            each if each.dtype == value.dtype else each.to(value.dtype)
+            for each in (mean, variance, scale, bias)
+        )
+        return [functional.batch_norm(value, mean, variance, scale, bias, eps=epsilon)]
     axes = [axis for axis in range(value.ndim) if axis != 1]
     own_mean, own_variance = value.mean(axes), value.var(axes, unbiased=False)
     done = _standardised(value, own_mean, variance=own_variance, epsilon=epsilon)
