@@ -68,6 +68,15 @@ class QuotaError(UsageError):
     """A tenant has as much as it may have, or asks more often than it may."""
 
 
+class ServiceError(MpsearchError):
+    """A service cannot be reached, or refused; `status` is its answer's, `kind` its problem's."""
+
+    def __init__(self, message: str, *, status: int | None = None, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+
+
 class InfeasibleBudgetError(MpsearchError):
     """No plan keeps the budgets; `smallest` holds each budget's smallest reachable value."""
 

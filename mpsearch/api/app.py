@@ -1,5 +1,6 @@
 """The application: routes, limits, errors and the document that describes them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 from mpsearch.api.gate import Gate
+from mpsearch.api.hub import EventHub
 from mpsearch.api.problems import (
     PlainErrorsAsProblems,
     answer_with_problems,
@@ -69,8 +71,16 @@ def build_app(settings: Settings) -> FastAPI:
 async def _lifespan(application: FastAPI) -> AsyncIterator[None]:
     service = await run_in_threadpool(open_service, application.state.settings)
     application.state.service = service
-    await run_in_threadpool(service.reconcile)
+    hub = EventHub(service.events, most_of_a_tenant=application.state.settings.limits.open_streams)
+    application.state.hub = hub
+    tasks = [
+        asyncio.create_task(hub.run()),
+        # Not waited for: jobs that wait may be many, and requests need none of it.
+        asyncio.create_task(run_in_threadpool(service.reconcile)),
+    ]
     try:
         yield
     finally:
+        tasks[0].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await run_in_threadpool(service.close)

@@ -6,10 +6,7 @@ from fastapi import Header
 
 IfNoneMatch: TypeAlias = Annotated[
     str | None,
-    Header(
-        max_length=1000,
-        description="The ETag of an earlier answer: 304 without a body if nothing has changed.",
-    ),
+    Header(description="The ETag of an earlier answer: 304 without a body if nothing has changed."),
 ]
 NOT_MODIFIED: dict[int | str, dict[str, object]] = {
     304: {"description": "Nothing has changed since the answer with this ETag."}

@@ -48,6 +48,31 @@ class JobResource(BaseModel):
 
 
 @final
+class JobList(BaseModel):
+    """A page of jobs, newest first; without `next_page_token` it is the last one."""
+
+    jobs: list[JobResource]
+    next_page_token: str | None = None
+
+
+@final
+class EventResource(BaseModel):
+    """Something that happened to a job; ids of one job follow each other without a gap."""
+
+    id: int
+    created: datetime
+    kind: Annotated[str, Field(examples=["progress"])]
+    data: dict[str, Any]
+
+
+@final
+class EventList(BaseModel):
+    """What happened, oldest first; empty where nothing did in the time waited."""
+
+    events: list[EventResource]
+
+
+@final
 class BlobResource(BaseModel):
     """An upload."""
 

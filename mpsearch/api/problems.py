@@ -1,6 +1,7 @@
 """Every error as a problem of RFC 9457, in answers and in the OpenAPI document."""
 
 import errno
+import re
 from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, final
@@ -102,9 +103,22 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:  
     return as_response(problem.model_copy(update={"errors": fields}))
 
 
-async def _on_http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as FastAPI calls it
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return as_response(_of_status(error.status_code), error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_of(request))
+    return as_response(_of_status(error.status_code), headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return every method of a path: a route by itself knows its own only."""
+    found: set[str] = set()
+    for path, operations in request.app.openapi()["paths"].items():
+        pattern = re.sub(r"\\\{[a-z_]+\\\}", "[^/:]+", re.escape(path))
+        if re.fullmatch(pattern, request.url.path):
+            found |= {method.upper() for method in operations}
+    return sorted(found)
 
 
 async def _on_system_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as FastAPI calls it

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from mpsearch.cli.cache import cache
+from mpsearch.cli.compare_metrics import compare_metrics
 from mpsearch.cli.doctor import doctor
 from mpsearch.cli.export import export
 from mpsearch.cli.frontier import frontier
+from mpsearch.cli.jobs import jobs
 from mpsearch.cli.keys import keys
 from mpsearch.cli.measure import measure
 from mpsearch.cli.report import report
@@ -29,9 +31,11 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "export": export,
     "verify": verify,
     "report": report,
+    "compare-metrics": compare_metrics,
     "snippets": snippets,
     "serve": serve,
     "keys": keys,
+    "jobs": jobs,
     "cache": cache,
 }
 

@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter
 
-from mpsearch.api.routes import blobs, devices, jobs, plans, results
+from mpsearch.api.routes import blobs, devices, events, jobs, plans, results
 
 ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
+    events.router,
     results.router,
     blobs.router,
     plans.router,

@@ -1,18 +1,24 @@
-"""Jobs: post one, follow it, cancel it."""
+"""Jobs: post one, list them, follow one, cancel and delete it."""
 
-from typing import Annotated, Final, TypeAlias
+import hashlib
+import json
+import shutil
+from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Header, Path, Query, Response
 
-from mpsearch.api.models import JobResource, job_resource
+from mpsearch.api.estimate import Estimate, estimate
+from mpsearch.api.etags import NOT_MODIFIED, IfNoneMatch, etag_of, is_known
+from mpsearch.api.models import JobList, JobResource, job_resource
+from mpsearch.api.page_tokens import Place, place_of, token_of
 from mpsearch.api.problems import documented
 from mpsearch.api.service import Service, TheService
 from mpsearch.api.tenant import Tenant, TheTenant
 from mpsearch.core.formats import format_named
 from mpsearch.errors import UnsupportedFeatureError
 from mpsearch.formulation import parse_budgets
-from mpsearch.jobs.job import Job
+from mpsearch.jobs.job import Job, JobState, Once
 from mpsearch.jobs.request import JobRequest
 from mpsearch.solvers import SOLVERS
 
@@ -74,12 +80,23 @@ def post_job(
     response: Response,
     service: TheService,
     tenant: TheTenant,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="A name of your own for this request: repeated with the same body, it "
+            "is done once.",
+        ),
+    ] = None,
 ) -> JobResource:
     """Search the best plan for a model under budgets; the answer is a job to follow."""
     _check(request, tenant)
+    wanted = request.model_dump(mode="json", exclude_none=True)
     job = tenant.jobs.add(
-        request.model_dump(mode="json", exclude_none=True),
+        wanted,
         most_active=service.settings.limits.active_jobs,
+        once=None if idempotency_key is None else _once(idempotency_key, wanted),
     )
     service.enqueue(job.id, queue=job.queue)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
@@ -87,22 +104,82 @@ def post_job(
     return job_resource(job, has_model=False)
 
 
+@router.post(
+    "/v1/jobs:validate",
+    summary="Try a request",
+    responses=documented(400, 404, 413, 422),
+)
+def validate_job(
+    *, request: Annotated[JobRequest, Body(openapi_examples=_EXAMPLES)], tenant: TheTenant
+) -> Estimate:
+    """Check a request as posting it does, and estimate time and memory; nothing is kept."""
+    _check(request, tenant)
+    return estimate(request, sources=tenant.sources)
+
+
+@router.get(
+    "/v1/jobs",
+    summary="List jobs",
+    response_model_exclude_none=True,
+    responses=documented(422),
+)
+def list_jobs(
+    *,
+    service: TheService,
+    tenant: TheTenant,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    page_token: Annotated[
+        str | None, Query(max_length=500, description="`next_page_token` of the page before.")
+    ] = None,
+) -> JobList:
+    """Return jobs, newest first. Jobs that come meanwhile move no page."""
+    secret = service.keys.pepper
+    place = None
+    if page_token is not None:
+        place = place_of(page_token, secret=secret, actor=tenant.actor)
+        state = None if place.state is None else JobState(place.state)
+    before = None if place is None else place.before
+    # One more than is shown: whether there is a next page.
+    found = tenant.jobs.page(limit=limit + 1, before=before, state=state)
+    shown = found[:limit]
+    return JobList(
+        jobs=[_resource(job, service) for job in shown],
+        next_page_token=token_of(
+            Place(before=shown[-1].id, state=state), secret=secret, actor=tenant.actor
+        )
+        if len(found) > limit
+        else None,
+    )
+
+
 @router.get(
     "/v1/jobs/{job_id:uuid}",
     summary="Follow a job",
+    response_model=JobResource,
     response_model_exclude_none=True,
     responses={
         200: {"description": "The job as it stands.", "headers": _RETRY},
+        **NOT_MODIFIED,
         **documented(404),
     },
 )
 def get_job(
-    *, job_id: JobId, response: Response, service: TheService, tenant: TheTenant
-) -> JobResource:
+    *,
+    job_id: JobId,
+    response: Response,
+    service: TheService,
+    tenant: TheTenant,
+    if_none_match: IfNoneMatch = None,
+) -> JobResource | Response:
     """Say how far a job is, or how it ended."""
     job = tenant.jobs.get(str(job_id))
+    told = {"ETag": etag_of(f"{job.id}-{job.version}"), "Cache-Control": "private, no-cache"}
     if not job.is_done:
-        response.headers["Retry-After"] = str(_SECONDS_BETWEEN_LOOKS)
+        told["Retry-After"] = str(_SECONDS_BETWEEN_LOOKS)
+    if is_known(told["ETag"], if_none_match):
+        return Response(status_code=304, headers=told)
+    response.headers.update(told)
     return _resource(job, service)
 
 
@@ -115,6 +192,24 @@ def get_job(
 def cancel_job(*, job_id: JobId, service: TheService, tenant: TheTenant) -> JobResource:
     """End a job. What it has measured is kept, so posting it again goes on from there."""
     return _resource(tenant.jobs.cancel(str(job_id)), service)
+
+
+@router.delete(
+    "/v1/jobs/{job_id:uuid}",
+    summary="Delete a job",
+    status_code=204,
+    responses=documented(404, 409),
+)
+def delete_job(*, job_id: JobId, service: TheService, tenant: TheTenant) -> Response:
+    """Forget a job that has ended, with its results. What it measured stays in the cache."""
+    tenant.jobs.delete(str(job_id))
+    shutil.rmtree(service.settings.data.job(str(job_id)), ignore_errors=True)
+    return Response(status_code=204)
+
+
+def _once(key: str, wanted: dict[str, Any]) -> Once:
+    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+    return Once(key=key, digest=digest)
 
 
 def _resource(job: Job, service: Service) -> JobResource:

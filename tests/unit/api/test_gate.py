@@ -127,8 +127,8 @@ def test_what_is_another_tenants_does_not_exist(
     blob = f"/v1/blobs/sha256:{digest}"
     assert guarded.put(blob, content=content, headers=ours).status_code == 201
     assert guarded.head(blob, headers=ours).status_code == 200
-    tries = [("GET", place), ("POST", f"{place}:cancel"), ("HEAD", blob)]
-    tries += [("GET", f"{place}/{name}") for name in ("plan", "report", "costs", "sensitivity")]
+    tries = [("GET", place), ("POST", f"{place}:cancel"), ("DELETE", place), ("HEAD", blob)]
+    tries += [("GET", f"{place}/{name}") for name in ("plan", "report", "events", "sensitivity")]
     for method, path in tries:
         foreign = guarded.request(method, path, headers=theirs)
         nowhere = place.removeprefix("/v1/jobs/")
