@@ -25,13 +25,13 @@ from mpsearch.solvers.sharing import joined
 _FIRST_CLASSES = 12
 _GROWTH = ((2_000, 2.0), (50_000, 1.5), (1 << 62, 1.25))
 # Where the halves outgrow the memory, samples of so many blocks still find good answers.
-_SAMPLED_CLASSES = (6, 10, 16, 24, 40, 64)
+_SAMPLED_CLASSES = (6, 10, 16, 20, 24, 32, 48, 64)
 # A sample starts from a base settled among so many blocks.
 _LEAST_SAMPLED = 1e-7
 _SLOWER = 6.0
 _SETTLED = 32768
 # So many bases are tried, each from so many blocks further on.
-_TURNS, _SKIPPED = 16, 11
+_TURNS, _QUICK_TURNS, _SKIPPED = 16, 8, 11
 # Beyond so many classes raising the threshold step by step is hopeless: sample first.
 _MOST_CLASSES = 512
 _TINY, _LITTLE, _MEDIUM = (min(ROOM, 1 << bits) for bits in (12, 15, 18))
@@ -126,7 +126,8 @@ def _search(best: "_Best", *, deadline: float, expects_lattice: bool) -> None:
         threshold = _deepen(best, threshold=threshold, room=_TINY, deadline=deadline)
     best.look_for_lattice(deadline=deadline)
     if best.has_lattice:
-        _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
+        for turn in range(_QUICK_TURNS):
+            _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline, turn=turn)
     threshold = _deepen(best, threshold=threshold, room=_LITTLE, deadline=deadline)
     _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
     threshold = _deepen(best, threshold=threshold, room=ROOM, deadline=deadline)
