@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,9 +35,8 @@ def streamed(client: TestClient, job_id: str, **headers: str) -> list[dict[str, 
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_SECONDS_BETWEEN_LOOKS", 0.02)
-    return
 
 
 def test_a_stream_brings_every_event_once_while_it_happens(
