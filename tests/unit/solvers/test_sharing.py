@@ -72,7 +72,10 @@ def test_sharing_changes_what_is_best() -> None:
     shared = solve(problem).loss
     alone = solve(without_sharing(problem)).loss
     assert alone <= shared
-    assert joined(problem) is not None
+    whole = joined(problem)
+    assert whole is not None
+    # Only blocks that share hang together.
+    assert [blocks.tolist() for blocks in whole.blocks] == [[0, 1], [2, 3], [4, 5]]
     free = Problem(loss=problem.loss, cost=problem.cost, limit=problem.limit)
     assert solve(free).loss < shared
 
