@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mpsearch.core.plan import Plan
     from mpsearch.runtimes import load
     from mpsearch.workflow.apply import apply
+    from mpsearch.workflow.compare import compare_metrics
     from mpsearch.workflow.measure import measure
     from mpsearch.workflow.search import search
     from mpsearch.workflow.solve import frontier, solve_tables
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Plan": "mpsearch.core.plan",
     "apply": "mpsearch.workflow.apply",
+    "compare_metrics": "mpsearch.workflow.compare",
     "frontier": "mpsearch.workflow.solve",
     "load": "mpsearch.runtimes",
     "load_plan": "mpsearch.core.files",
@@ -36,6 +38,7 @@ _HOMES = {
 __all__ = [
     "Plan",
     "apply",
+    "compare_metrics",
     "frontier",
     "load",
     "load_plan",

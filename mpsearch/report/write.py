@@ -69,7 +69,7 @@ def write_report(
     layers = layer_view(plan, sensitivity=sensitivity, cost=_cost_of(plan, costs), graph=graph)
     formats = [*plan.assignment.values(), plan.base, *(sensitivity.formats if sensitivity else ())]
     budgets = budget_views(plan, verification=verification, tried=plans)
-    html = _template().render(
+    html = page_template("report.html").render(
         plan=plan,
         layers=layers,
         swatches=swatches(formats),
@@ -88,7 +88,12 @@ def write_report(
     write_atomically(path, html.encode())
 
 
-def _template() -> Any:  # noqa: ANN401 - a jinja2 template, which is optional at import
+def page_template(name: str) -> Any:  # noqa: ANN401 - a jinja2 template, which is optional at import
+    """Return a page's template; whatever is put into it is escaped.
+
+    Raises:
+        MissingPackageError: jinja2 is not installed.
+    """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ModuleNotFoundError as error:
@@ -111,7 +116,7 @@ def _template() -> Any:  # noqa: ANN401 - a jinja2 template, which is optional a
         "share": share,
         "title": title_of,
     }
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _cost_of(plan: Plan, costs: Sequence[CostTable] | CostTable | None) -> CostTable | None:

@@ -1,0 +1,100 @@
+"""`mpsearch compare-metrics`: which sensitivity metric suits a model, and what each costs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpsearch.cli.options import (
+    Budgets,
+    CacheFolder,
+    Calibration,
+    Fixed,
+    Formats,
+    Json,
+    Model,
+    ModelFrom,
+    Seed,
+    Task,
+    Validation,
+    read_budgets,
+    read_fixed,
+    read_model,
+)
+from mpsearch.cli.session import session
+from mpsearch.cli.shown import files_lines, stacked, table_of
+
+
+def compare_metrics(
+    *,
+    model: Model = None,
+    model_from: ModelFrom = None,
+    calibration: Calibration,
+    budgets: Budgets,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the page and the numbers.")],
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="A metric to compare. Repeatable. [default: one per kind]"),
+    ] = None,
+    validation: Validation = None,
+    task: Task = "auto",
+    formats: Formats = None,
+    fixed: Fixed = None,
+    runtime: Annotated[str, typer.Option("--runtime", help="Whose formats.")] = "simulation",
+    seed: Seed = 0,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Compare sensitivity metrics on your model.
+
+    Measures each, lets each choose a plan under the budgets, verifies all plans by forward
+    passes, and writes the comparison as a page with a picture.
+    """
+    with session(as_json=as_json, resumes=True) as run:
+        limits, pins = read_budgets(budgets), read_fixed(fixed)
+        source = read_model(model, model_from)
+        from mpsearch.workflow.compare import DEFAULT_METRICS
+        from mpsearch.workflow.compare import compare_metrics as compared
+
+        found = compared(
+            source,
+            calibration,
+            budgets=limits,
+            metrics=metrics or DEFAULT_METRICS,
+            validation=validation,
+            task=task,
+            formats=formats,
+            fixed=pins,
+            runtime=runtime,
+            seed=seed,
+            cache=cache,
+            progress=run.progress,
+        )
+        found.save(output)
+        files = {name: output / name for name in ("metrics.html", "metrics.json")}
+        names = [each.metric for each in found.results]
+        run.answer(
+            {"comparison": found, "files": files},
+            shown=stacked(
+                table_of(
+                    "metric",
+                    "seconds",
+                    f"verified ({found.unit})",
+                    "standard error",
+                    rows=[
+                        (r.metric, f"{r.seconds:.1f}", f"{r.measured:.4g}", f"{r.stderr:.2g}")
+                        for r in found.results
+                    ],
+                ),
+                table_of(
+                    "rank agreement",
+                    *names,
+                    rows=[
+                        (name, *(f"{value:.2f}" for value in row))
+                        for name, row in zip(names, found.agreement.tolist(), strict=True)
+                    ],
+                ),
+                found.advice,
+                files_lines(files),
+            ),
+        )
