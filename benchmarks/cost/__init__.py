@@ -1,0 +1,1 @@
+"""The bars of cost: predicted against measured latency, and what a profile takes."""

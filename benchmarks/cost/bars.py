@@ -1,0 +1,34 @@
+"""The bars of cost; the small form takes MiniLM in ONNX Runtime and a few plans."""
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.bar import Bar, judged
+from benchmarks.cost.cases import cases, small_case
+from benchmarks.cost.profiling import profile_seconds
+from benchmarks.cost.targets import COVERED, MEAN, PROFILE, TARGETS, WORST
+from benchmarks.cost.trial import Trial, run_trial
+
+
+def run(*, small: bool) -> Iterator[Bar]:
+    """Yield the bars, each model's as soon as it is measured, then those of all together."""
+    seconds, facts = profile_seconds(small=small)
+    yield judged(PROFILE, [seconds], target=TARGETS[PROFILE], extra=facts)
+    trials: list[Trial] = []
+    for case in [small_case()] if small else cases():
+        trials.append(run_trial(case, random=4 if small else 16, smart=2 if small else 12))
+        if not small:
+            yield from _bars(trials[-1:], suffix=f", {case.title}")
+    yield from _bars(trials, suffix="")
+
+
+def _bars(trials: Sequence[Trial], *, suffix: str) -> Iterator[Bar]:
+    extra: dict[str, object] = {trial.case.title: trial.summary() for trial in trials}
+    # Noise above the target hides any error: nothing was compared, so the bars fail.
+    is_quiet = all(TARGETS[MEAN].is_met(100 * trial.noise) for trial in trials)
+    extra["too_noisy"] = not is_quiet
+    beyond = [float(100 * each) for trial in trials for each in trial.beyond_noise]
+    beyond = beyond if is_quiet else []
+    yield judged(MEAN + suffix, beyond, target=TARGETS[MEAN], extra=extra)
+    yield judged(WORST + suffix, beyond, target=TARGETS[WORST], statistic="max", extra=extra)
+    covered = [trial.covered for trial in trials]
+    yield judged(COVERED + suffix, covered, target=TARGETS[COVERED], statistic="min", extra=extra)
