@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from mpsearch.core.graph import Op
 from mpsearch.errors import MeasurementError
 from mpsearch.execution.interpreter import Override, evaluate, on_device_of
+from mpsearch.tracing.operators import layer_operator
 from mpsearch.tracing.traced_model import TracedModel
 
 _PROBED: Final = 3  # samples; with two, rolling and swapping the layout can look the same
@@ -116,7 +118,7 @@ def _values(
     def keep(node: fx.Node, value: Any) -> Any:  # noqa: ANN401 - any node's value
         nonlocal size
         if node.name in names:
-            kept[node.name] = value
+            kept[node.name] = _reduced(node, value)
         if isinstance(value, Tensor) and node.op != "get_attr":
             size += value.numel() * value.element_size()
         return value
@@ -126,13 +128,21 @@ def _values(
     return kept, _tensors(raw), size
 
 
+def _reduced(node: fx.Node, value: Tensor) -> Tensor:
+    """Return mean squares over features, which tell samples apart and take little memory."""
+    operator = layer_operator(node)
+    is_conv = operator is not None and operator.op is Op.CONV
+    rows = value.flatten(start_dim=1) if is_conv else value
+    return rows.double().square().mean(dim=-1)
+
+
 def _tensors(raw: Any) -> list[Tensor]:  # noqa: ANN401 - models return tensors, tuples, dicts
     return [leaf for leaf in pytree.tree_leaves(raw) if isinstance(leaf, Tensor) and leaf.ndim]
 
 
 def _axis(value: Tensor, moved: Tensor, *, samples: int) -> SampleAxis | None:
     """Return the layout under which `moved` is `value` rolled by one sample."""
-    sizes = value.shape[:-1] if value.ndim > 1 else value.shape
+    sizes = value.shape
     places = sorted(range(len(sizes)), key=lambda place: sizes[place] != samples)
     for place in places:
         if sizes[place] % samples or not sizes[place]:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, final
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx
+from torch.utils.hooks import RemovableHandle
 
 from mpsearch.execution.interpreter import Override, evaluate, on_device_of
 from mpsearch.execution.sample_axis import SampleAxes
@@ -47,6 +48,7 @@ class TappedPass:
         self._samples = len(next(iter(batch.values())))
         self._shared = axes.shared
         self._first: list[Tensor] = []
+        self._handles: list[RemovableHandle] = []
         self._use: Use | None = None
         taps = {name for nodes in traced.nodes.values() for name in nodes}
         overrides: dict[str, Override] = {}
@@ -57,7 +59,7 @@ class TappedPass:
                 # Quantising changes what lies behind a detached value all the same.
                 overrides[node.name] = _as_it_is
         with torch.enable_grad():
-            self.output = evaluate(
+            self.output: Any = evaluate(
                 traced, on_device_of(traced, batch), overrides=overrides, after=_without_gradient
             )
 
@@ -81,6 +83,16 @@ class TappedPass:
             )
         finally:
             self._use = None
+            if is_last:
+                self._let_go_()
+
+    def _let_go_(self) -> None:
+        """Break the ring of values, hooks and this pass, which would outlive it."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._first.clear()
+        self.output = None
 
     def _tapped(self, node: fx.Node) -> Override:
         operator: Any = node.target
@@ -100,7 +112,8 @@ class TappedPass:
             if not value.requires_grad:
                 value = value.detach().requires_grad_()
                 self._first.append(value)
-            value.register_hook(lambda gradient: self._hand(tap, gradient))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            handle = value.register_hook(lambda gradient: self._hand(tap, gradient))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self._handles.append(handle)
             return value
 
         return compute

@@ -1,8 +1,12 @@
 """What storing a layer's weight in each of several formats adds to it."""
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, final
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,9 +43,10 @@ def transposed_layers(traced: TracedModel) -> frozenset[str]:
 
 @final
 class WeightChanges:
-    """Weights as formats store them, less the weights; made at need, kept up to a limit.
+    """Weights as formats store them, less the weights; made at the first need.
 
-    Kept are `limit_bytes` in all, 1 GiB for None; what does not fit is made again each time.
+    Kept in memory are `limit_bytes` in all, 1 GiB for None; the rest lies in a temporary
+    folder, which goes with the object.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class WeightChanges:
         self._left = _KEPT_BYTES if limit_bytes is None else limit_bytes
         self._changes: dict[tuple[str, str], Tensor] = {}
         self._overrides: dict[tuple[str, str], dict[str, Override]] = {}
+        self._written: dict[tuple[str, str], Path] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._transposed = transposed_layers(traced)
 
     def weight(self, layer: str) -> Float[Tensor, "O ..."]:
@@ -73,9 +80,14 @@ class WeightChanges:
         if key in self._changes:
             return self._changes[key]
         weight = self.weight(layer)
+        if key in self._written:
+            stored = np.fromfile(self._written[key], dtype=np.float32)
+            return torch.from_numpy(stored).reshape(weight.shape).to(weight.device)
         change = fake_quantise_weight(weight, self._formats[name].weight, name=layer) - weight
         if self._fits(layer):
             self._changes[key] = change
+        else:
+            self._written[key] = self._write(change)
         return change
 
     def overrides(self, layer: str, name: str) -> dict[str, Override]:
@@ -93,6 +105,13 @@ class WeightChanges:
         if self._fits(layer):
             self._overrides[key] = made
         return made
+
+    def _write(self, change: Tensor) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="mpsearch-weights-")
+        path = Path(self._folder.name) / str(len(self._written))
+        change.cpu().contiguous().numpy().tofile(path)
+        return path
 
     def _fits(self, layer: str) -> bool:
         size = _FLOAT_BYTES * self._traced.weight(layer).numel()

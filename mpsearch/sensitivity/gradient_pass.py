@@ -68,7 +68,7 @@ class GradientPass:
         limit = self._request.memory_limit_bytes
         if limit is None:
             return len(placed.places)
-        # The other half is for changes of weights.
+        # The other half is for changes of weights and per-sample gradients.
         return max(1, limit // 2 // (_COPIES * max(axes.bytes_per_sample, 1)))
 
     def _part(

@@ -19,6 +19,9 @@ from mpsearch.tracing.trace import layer_macs
 
 _CHUNK_BYTES: Final = 2**26  # of per-sample gradients and patches that exist at once
 _FLOAT_BYTES: Final = 4
+# Of a memory limit: what may be kept of changed weights, and what exists at once.
+_KEPT_SHARE: Final = 4
+_CHUNK_SHARE: Final = 8
 
 
 @final
@@ -42,12 +45,15 @@ class LocalProducts:
             for node in request.traced.nodes[layer.name]
         }
         limit = request.memory_limit_bytes
+        self._chunk_bytes = (
+            _CHUNK_BYTES if limit is None else min(_CHUNK_BYTES, limit // _CHUNK_SHARE)
+        )
         self._changes = WeightChanges(
             request.traced,
             request.formats,
             quantizers=request.quantizers,
             dynamic_group=request.dynamic_group,
-            limit_bytes=None if limit is None else limit // 2,
+            limit_bytes=None if limit is None else limit // _KEPT_SHARE,
         )
         self.macs = 0
 
@@ -115,11 +121,20 @@ class LocalProducts:
     def _by_weight(self, tap: Tap, names: Sequence[str]) -> Float[Tensor, "S F"]:
         """Return the products of each sample's gradient of the weight with the changes."""
         layer = self._layers[tap.node.name]
-        changes = torch.stack([self._changes.change(layer.name, name).flatten() for name in names])
-        size = changes.shape[1]
-        self.macs += tap.samples * size * (self._positions(tap) + len(names))
+        self.macs += tap.samples * layer.parameters * (self._positions(tap) + len(names))
         parts = self._linear(tap) if layer.op is Op.LINEAR else self._convolved(tap, layer)
-        return torch.cat([gradient.flatten(start_dim=1) @ changes.t() for gradient in parts])
+        rows = []
+        for part in parts:
+            gradient = part.flatten(start_dim=1)
+            # One change at a time: all formats together may be larger than the model.
+            changes = (self._changes.change(layer.name, name) for name in names)
+            rows.append(torch.stack([gradient @ each.flatten() for each in changes], dim=1))
+        return torch.cat(rows)
+
+    def _chunks(self, tap: Tap, *, each: int) -> Iterator[slice]:
+        size = max(1, self._chunk_bytes // (_FLOAT_BYTES * each))
+        for start in range(0, tap.samples, size):
+            yield slice(start, start + size)
 
     def _linear(self, tap: Tap) -> Iterator[Float[Tensor, "s O I"]]:
         operator = _operator(tap)
@@ -129,7 +144,7 @@ class LocalProducts:
             .flatten(1, -2)
             for each in (tap.args[operator.input], _gradient(tap))
         )
-        for rows in _chunks(tap.samples, each=x.shape[-1] * g.shape[-1]):
+        for rows in self._chunks(tap, each=x.shape[-1] * g.shape[-1]):
             yield torch.bmm(g[rows].transpose(1, 2), x[rows])
 
     def _convolved(self, tap: Tap, layer: Layer) -> Iterator[Float[Tensor, "s G O K"]]:
@@ -140,7 +155,7 @@ class LocalProducts:
         places = prod(g.shape[3:])
         groups = x.shape[2] // layer.weight_shape[1]
         weight = layer.weight_shape[0] * kernel
-        for rows in _chunks(tap.samples, each=max(weight, groups * kernel * frames * places)):
+        for rows in self._chunks(tap, each=max(weight, groups * kernel * frames * places)):
             found = patches((x[rows].flatten(0, 1), *tap.args[1:]), tap.kwargs).reshape(
                 -1, frames, groups, kernel, places
             )
@@ -171,9 +186,3 @@ def _rows(values: Tensor, tap: Tap) -> Tensor:
     """Return the input once per sample where all samples share one."""
     is_shared = len(values) == 1 and len(tap.value) == tap.samples
     return values.expand(tap.samples, *values.shape[1:]) if is_shared else values
-
-
-def _chunks(samples: int, *, each: int) -> Iterator[slice]:
-    size = max(1, _CHUNK_BYTES // (_FLOAT_BYTES * each))
-    for start in range(0, samples, size):
-        yield slice(start, start + size)

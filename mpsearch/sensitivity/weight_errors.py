@@ -6,6 +6,7 @@ from numpy import ndarray
 
 from mpsearch.core.progress import tracked
 from mpsearch.execution.weight_changes import WeightChanges
+from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.sensitivity.request import Request
 
 
@@ -20,15 +21,16 @@ def weight_errors(request: Request, *, is_relative: bool) -> Float64[ndarray, "L
         request.formats,
         quantizers=request.quantizers,
         dynamic_group=request.dynamic_group,
-        limit_bytes=0,
     )
     errors = np.full((len(layers), len(formats)), np.nan)
     rows = tracked(
         enumerate(layers), "compare weights", total=len(layers), progress=request.progress
     )
     for row, layer in rows:
-        whole = float(changes.weight(layer).double().square().sum()) if is_relative else 1.0
+        weight = changes.weight(layer)
+        whole = float(weight.double().square().sum()) if is_relative else 1.0
         for name in request.pairs[layer]:
-            error = float(changes.change(layer, name).double().square().sum())
+            stored = fake_quantise_weight(weight, request.formats[name].weight, name=layer)
+            error = float((stored - weight).double().square().sum())
             errors[row, formats.index(name)] = error / whole if whole else 0.0
     return errors

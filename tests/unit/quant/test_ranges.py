@@ -14,6 +14,7 @@ from mpsearch.quant.integer import dequantise_activation, quantise_activation
 from mpsearch.quant.ranges import (
     RANGE_METHODS,
     RangeObserver,
+    _divergence,
     activation_quantizer,
     quantizer_of_range,
 )
@@ -143,11 +144,51 @@ def test_nothing_observed_is_an_error_and_an_empty_batch_is_none() -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(UsageError, match="'entropy' is unknown"):
-        RangeObserver(method="entropy")
+    with pytest.raises(UsageError, match="'widest' is unknown"):
+        RangeObserver(method="widest")
 
 
 def test_samples_count_the_first_axis_or_what_is_told() -> None:
     observer = _observed(np.ones((3, 7), np.float32))
     observer.observe_(np.ones(40, np.float32), samples=2)
     assert observer.samples == 5
+
+
+def test_entropy_leaves_outliers_out_and_keeps_an_even_spread() -> None:
+    random = np.random.default_rng(0)
+    bulk = random.normal(size=200_000).astype(np.float32)
+    outliers = np.array([60.0, -45.0], np.float32)
+    found = activation_quantizer(_observed(bulk, outliers, method="entropy"))
+    assert found.high < 20
+    assert found.low > -20
+    even = random.uniform(-1, 1, 200_000).astype(np.float32)
+    whole = activation_quantizer(_observed(even, method="entropy"))
+    assert whole.high > 0.95
+    assert whole.low < -0.95
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+def test_the_divergence_equals_its_definition(share: float) -> None:
+    """A second method: number by number, with dictionaries."""
+    random = np.random.default_rng(1)
+    values = np.sort(random.normal(size=400)).astype(float)
+    weights = random.integers(1, 9, 400).astype(float)
+    low, high = share * values[0], share * values[-1]
+    quantizer = quantizer_of_range(low, high)
+    code = [round(float(v) / quantizer.scale) + quantizer.zero_point for v in values]
+    inside = [place for place in range(400) if 0 <= code[place] <= 255]
+    p = {place: weights[place] for place in inside}
+    p[inside[0]] += weights[: inside[0]].sum()
+    p[inside[-1]] += weights[inside[-1] + 1 :].sum()
+    members: dict[int, list[int]] = {}
+    for place in inside:
+        members.setdefault(code[place], []).append(place)
+    q = {
+        place: sum(weights[each] for each in members[code[place]]) / len(members[code[place]])
+        for place in inside
+    }
+    total, mass = sum(p.values()), sum(q.values())
+    wanted = sum(
+        p[place] / total * np.log(p[place] / total / (q[place] / mass)) for place in inside
+    )
+    assert _divergence(values, weights, low=low, high=high) == pytest.approx(wanted, rel=1e-9)
