@@ -1,7 +1,7 @@
 """`mpsearch compare-metrics`: which sensitivity metric suits a model, and what each costs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,8 +21,11 @@ from mpsearch.cli.options import (
     read_fixed,
     read_model,
 )
-from mpsearch.cli.session import session
+from mpsearch.cli.session import Session, session
 from mpsearch.cli.shown import files_lines, stacked, table_of
+
+if TYPE_CHECKING:
+    from mpsearch.workflow.compare import Comparison
 
 
 def compare_metrics(
@@ -71,30 +74,31 @@ def compare_metrics(
             progress=run.progress,
         )
         found.save(output)
-        files = {name: output / name for name in ("metrics.html", "metrics.json")}
-        names = [each.metric for each in found.results]
-        run.answer(
-            {"comparison": found, "files": files},
-            shown=stacked(
-                table_of(
-                    "metric",
-                    "seconds",
-                    f"verified ({found.unit})",
-                    "standard error",
-                    rows=[
-                        (r.metric, f"{r.seconds:.1f}", f"{r.measured:.4g}", f"{r.stderr:.2g}")
-                        for r in found.results
-                    ],
-                ),
-                table_of(
-                    "rank agreement",
-                    *names,
-                    rows=[
-                        (name, *(f"{value:.2f}" for value in row))
-                        for name, row in zip(names, found.agreement.tolist(), strict=True)
-                    ],
-                ),
-                found.advice,
-                files_lines(files),
-            ),
-        )
+        _answer(run, found, output=output)
+
+
+def _answer(run: Session, found: "Comparison", *, output: Path) -> None:
+    files = {name: output / name for name in ("metrics.html", "metrics.json")}
+    names = [each.metric for each in found.results]
+    costs = table_of(
+        "metric",
+        "seconds",
+        f"verified ({found.unit})",
+        "standard error",
+        rows=[
+            (each.metric, f"{each.seconds:.1f}", f"{each.measured:.4g}", f"{each.stderr:.2g}")
+            for each in found.results
+        ],
+    )
+    ranks = table_of(
+        "rank agreement",
+        *names,
+        rows=[
+            (name, *(f"{value:.2f}" for value in row))
+            for name, row in zip(names, found.agreement.tolist(), strict=True)
+        ],
+    )
+    run.answer(
+        {"comparison": found, "files": files},
+        shown=stacked(costs, ranks, found.advice, files_lines(files)),
+    )

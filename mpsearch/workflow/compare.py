@@ -113,13 +113,7 @@ def compare_metrics(  # as `mpsearch.search`
         InfeasibleBudgetError: No plan keeps the budgets.
         UsageError: A metric is unknown or named twice.
     """
-    if not metrics or len(set(metrics)) < len(metrics):
-        raise UsageError(
-            f"The metrics {list(metrics)} are empty or name one twice. Expected different ones. "
-            "Correct the list."
-        )
-    for name in metrics:
-        metric_named(name)
+    _check(metrics)
     prepared = prepare(
         model,
         calibration,
@@ -143,10 +137,6 @@ def compare_metrics(  # as `mpsearch.search`
     )
     tables, seconds = _timed(metrics, prepared=prepared, measured=measured, seed=seed)
     limits = resolved(budgets, costs=measured.costs)
-    truth = TrueLoss(
-        replace(measured.scope.request(prepared), temperature=1.0, data=prepared.validation),
-        cache=prepared.cache,
-    )
     results = tuple(
         _result(
             name,
@@ -155,7 +145,7 @@ def compare_metrics(  # as `mpsearch.search`
             measured=measured,
             limits=limits,
             fixed=fixed or {},
-            truth=truth,
+            truth=_truth(prepared, measured),
         )
         for name in tracked(metrics, "verify plans", total=len(metrics), progress=progress)
     )
@@ -192,6 +182,23 @@ def advice_of(results: Sequence[MetricResult]) -> str:
             f"{cheap.seconds:.1f} s."
         )
     return text
+
+
+def _check(metrics: Sequence[str]) -> None:
+    if not metrics or len(set(metrics)) < len(metrics):
+        raise UsageError(
+            f"The metrics {list(metrics)} are empty or name one twice. Expected different ones. "
+            "Correct the list."
+        )
+    for name in metrics:
+        metric_named(name)
+
+
+def _truth(prepared: Prepared, measured: Measured) -> TrueLoss:
+    """Return what plans lose on validation data, in the unit that users know."""
+    request = measured.scope.request(prepared)
+    plain = replace(request, temperature=1.0, data=prepared.validation)
+    return TrueLoss(plain, cache=prepared.cache)
 
 
 def _timed(

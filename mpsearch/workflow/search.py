@@ -173,11 +173,8 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     Example:
         See the README.
     """
-    wanted = Wanted(
-        budgets=budgets or {},
-        bound=None if max_drop is None else drop_bound(max_drop, measure=drop_of),
-        minimise=minimise,
-    )
+    bound = None if max_drop is None else drop_bound(max_drop, measure=drop_of)
+    wanted = Wanted(budgets=budgets or {}, bound=bound, minimise=minimise)
     spending = Effort.of(effort, seconds=seconds)
     check_device(device)
     clock = PhaseClock(progress=progress)
