@@ -19,8 +19,8 @@ _USER: Final = "postgres"
 class Postgres:
     """A server on a free port of loopback, from `with` to its end."""
 
-    def __init__(self, folder: Path) -> None:
-        del folder  # its path may be longer than a socket's name, and hidden from the other user
+    def __init__(self) -> None:
+        # Short, as a socket's name has to be, and within reach of the other user.
         self._folder = Path(tempfile.mkdtemp(prefix="pg"))
         self._port = _free_port()
         self._count = 0

@@ -8,11 +8,13 @@ from typing import Any, final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
+from prometheus_client import CollectorRegistry
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 from mpsearch.api.gate import Gate
 from mpsearch.api.hub import EventHub
+from mpsearch.api.observed import Observed, StoredFigures
 from mpsearch.api.problems import (
     PlainErrorsAsProblems,
     answer_with_problems,
@@ -35,7 +37,8 @@ class _Application(FastAPI):
     """Answers and documents every error as a problem, those of FastAPI's own layers too."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return PlainErrorsAsProblems(super().build_middleware_stack())
+        stack = PlainErrorsAsProblems(super().build_middleware_stack())
+        return Observed(stack, registry=self.state.registry)
 
     def openapi(self) -> dict[str, Any]:
         return with_problem_schema(super().openapi())
@@ -55,6 +58,7 @@ def build_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     application.state.settings = settings
+    application.state.registry = CollectorRegistry()
     for router in ROUTERS:
         limited = APIRouter(max_body_size=settings.largest_blob if router is blobs else None)
         limited.include_router(router)
@@ -71,6 +75,7 @@ def build_app(settings: Settings) -> FastAPI:
 async def _lifespan(application: FastAPI) -> AsyncIterator[None]:
     service = await run_in_threadpool(open_service, application.state.settings)
     application.state.service = service
+    application.state.registry.register(StoredFigures(store=service.store, fleet=service.fleet))
     hub = EventHub(service.events, most_of_a_tenant=application.state.settings.limits.open_streams)
     application.state.hub = hub
     tasks = [

@@ -150,6 +150,15 @@ class Health(BaseModel):
     status: Annotated[str, Field(examples=["ok"])]
 
 
+@final
+class Readiness(BaseModel):
+    """The server can take jobs; they run as soon as there is a worker."""
+
+    status: Annotated[str, Field(examples=["ready"])]
+    workers: int
+    free_bytes: int
+
+
 def job_resource(job: Job, *, has_model: bool) -> JobResource:
     """Return a job as it is answered."""
     progress = job.progress or {}

@@ -38,6 +38,7 @@ _MEANING: Final = {
     415: "The body is of another kind than documented.",
     422: "The request cannot be right; `detail` and `errors` say why.",
     429: "That is more, or more often, than allowed.",
+    503: "The server cannot take jobs now.",
     507: "The server has no room left.",
 }
 # What the gate answers before any route.

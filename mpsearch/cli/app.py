@@ -20,6 +20,7 @@ from mpsearch.cli.serve import serve
 from mpsearch.cli.snippets import snippets
 from mpsearch.cli.solve import solve
 from mpsearch.cli.verify import verify
+from mpsearch.cli.worker import worker
 
 # In the order in which a newcomer needs them.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "compare-metrics": compare_metrics,
     "snippets": snippets,
     "serve": serve,
+    "worker": worker,
     "keys": keys,
     "jobs": jobs,
     "cache": cache,

@@ -1,6 +1,7 @@
 """`mpsearch serve`: the HTTP service with its worker."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ RootOption: TypeAlias = Annotated[
         help="A folder whose models and data requests may name. Repeatable.",
     ),
 ]
+JsonLogs: TypeAlias = Annotated[
+    bool, typer.Option("--json-logs", help="Log one JSON object per line.")
+]
 
 
 def serve(
@@ -45,6 +49,7 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=0, max=1, help="0 where workers run elsewhere.")
     ] = 1,
+    json_logs: JsonLogs = False,
 ) -> None:
     """Serve searches over HTTP on 127.0.0.1, with one worker that does them.
 
@@ -58,6 +63,7 @@ def serve(
             from mpsearch.api.server import listen, run_server, url_of
             from mpsearch.api.settings import Settings, data_folder
             from mpsearch.jobs.data_folder import default_data_folder, owned
+            from mpsearch.jobs.logs import log_as_json
             from mpsearch.worker.guard import WorkerGuard
             from mpsearch.worker.sandbox.probe import layers_that_hold
         folder = data_folder(data or default_data_folder())
@@ -68,8 +74,10 @@ def serve(
             if not settings.is_local:
                 check_exposure(settings, layers=layers_that_hold())
             application = build_app(settings)
+            if json_logs:
+                log_as_json(sys.stderr)
             if workers:
-                guard = WorkerGuard(folder, roots=folders)
+                guard = WorkerGuard(folder, roots=folders, json_logs=json_logs)
                 guard.start()
                 held.callback(guard.stop)
             run.say(f"Serving on {url_of(listener)}, described at {url_of(listener)}/openapi.json.")

@@ -114,6 +114,12 @@ class JobStore:
         with self.engine.connect() as connection:
             return tuple((row.id, row.queue) for row in connection.execute(query.order_by("id")))
 
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs there are by state."""
+        query = select(JOBS.c.state, func.count()).where(self._mine).group_by(JOBS.c.state)
+        with self.engine.connect() as connection:
+            return {state: int(count) for state, count in connection.execute(query)}
+
     def claim(self, job_id: str) -> None:
         """Become the owner of a job that has not ended: whoever was it before no longer is."""
         with self.engine.begin() as connection:

@@ -1,5 +1,6 @@
 """Keeps one worker alive: starts it as a child, and again whenever it dies."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -22,7 +23,9 @@ _SECONDS_OF_A_GOOD_START: Final = 20.0
 class WorkerGuard:
     """Runs `python -m mpsearch.worker` from `start` to `stop`."""
 
-    def __init__(self, data: DataFolder, *, roots: Mapping[str, Path]) -> None:
+    def __init__(
+        self, data: DataFolder, *, roots: Mapping[str, Path], json_logs: bool = False
+    ) -> None:
         named = [f"--root={name}={folder}" for name, folder in roots.items()]
         self._command = [
             sys.executable,
@@ -31,7 +34,13 @@ class WorkerGuard:
             str(data.path),
             "--end-with-parent",
             *named,
+            *(["--json-logs"] if json_logs else []),
         ]
+        # Through stdin: arguments and environments of processes can be read by others.
+        self._first_words = b""
+        if data.database is not None:
+            self._command.append("--database-by-stdin")
+            self._first_words = json.dumps(data.database).encode() + b"\n"
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._guard, name="worker-guard", daemon=True)
 
@@ -60,6 +69,9 @@ class WorkerGuard:
         seconds = 0.0
         # Its stdin closes when we go, however we go, and then it goes too.
         with subprocess.Popen(self._command, stdin=subprocess.PIPE) as worker:  # noqa: S603  # our own module
+            assert worker.stdin is not None
+            worker.stdin.write(self._first_words)
+            worker.stdin.flush()
             while worker.poll() is None and not self._stopping.wait(_SECONDS_BETWEEN_LOOKS):
                 seconds += _SECONDS_BETWEEN_LOOKS
             worker.kill()

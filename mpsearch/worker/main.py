@@ -1,11 +1,16 @@
-"""The worker: takes jobs off the queue, under DBOS, so that no job is lost however it ends."""
+"""The worker: takes jobs off a queue, under DBOS, so that no job is lost however it ends."""
 
-import threading
+import os
+import secrets
+import socket
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+import structlog
 from dbos import DBOS, DBOSConfig
 
 from mpsearch.jobs.data_folder import DataFolder, owned
@@ -16,31 +21,66 @@ from mpsearch.jobs.problem import internal_problem
 from mpsearch.jobs.queue import APPLICATION, QUEUE, SERIALIZER, WORKFLOW, WORKFLOW_SCHEMA
 from mpsearch.jobs.store import JobStore
 from mpsearch.jobs.tables import open_database
+from mpsearch.worker.lease import Lease
 from mpsearch.worker.supervise import Supervisor
 
 _SECONDS_BETWEEN_LOOKS: Final = 0.2
+_SECONDS_BETWEEN_BEATS: Final = 5.0
+# DBOS gives the jobs of an executor back to one of the same name: on SQLite there is but one.
+_ONLY: Final = "local"
 
 
-def work(data: DataFolder, *, roots: Mapping[str, Path]) -> None:
-    """Do jobs until the process ends; there is one worker per data folder, others wait."""
-    with owned(data.path / "worker.lock"):
+def work(data: DataFolder, *, roots: Mapping[str, Path], queue: str = QUEUE) -> None:
+    """Do jobs of a queue until the process ends.
+
+    On SQLite there is one worker per data folder, and others wait; on Postgres, any number.
+    """
+    name = f"{socket.gethostname()[:30]}-{os.getpid()}-{secrets.token_hex(4)}"
+    with ExitStack() as held:
+        if data.database is None:
+            held.enter_context(owned(data.path / "worker.lock"))
         engine = open_database(data.database_url)
         migrate(engine)
-        store = JobStore(engine=engine)
-        DBOS(config=_config(data))
+        lease = None if data.database is None else Lease(engine, name=name)
+        store, fleet = JobStore(engine=engine, owner=name), Fleet(engine=engine)
+        DBOS(config=_config(data, executor=_ONLY if lease is None else name))
         _register(Supervisor(data=data, store=store, roots=roots))
+        DBOS.listen_queues([queue])
         DBOS.launch()
         DBOS.register_queue(
-            QUEUE,
+            queue,
             worker_concurrency=1,
             polling_interval_sec=_SECONDS_BETWEEN_LOOKS,
             on_conflict="always_update",
         )
-        report_devices(Fleet(engine=engine))
-        threading.Event().wait()
+        report_devices(fleet, queue=queue)
+        if lease is None:
+            for other in fleet.workers():
+                fleet.forget(other.name)
+        while True:
+            if lease is not None:
+                lease.check()
+                take_over(fleet, lease=lease, own=name)
+            fleet.beat(name, queue=queue)
+            time.sleep(_SECONDS_BETWEEN_BEATS)
 
 
-def report_devices(fleet: Fleet) -> None:
+def take_over(fleet: Fleet, *, lease: Lease, own: str) -> None:
+    """Give the jobs of dead workers back to their queues."""
+    for other in fleet.workers():
+        if other.name == own or not lease.take(other.name):
+            continue
+        try:
+            for job in DBOS.list_workflows(
+                executor_id=other.name, status="PENDING", load_input=False, load_output=False
+            ):
+                DBOS.resume_workflow(job.workflow_id, queue_name=other.queue)
+            fleet.forget(other.name)
+        finally:
+            lease.give_back(other.name)
+
+
+def report_devices(fleet: Fleet, *, queue: str = QUEUE) -> None:
     """Keep what each runtime here can do."""
     from mpsearch.errors import MissingPackageError
     from mpsearch.runtimes import RUNTIMES
@@ -52,15 +92,17 @@ def report_devices(fleet: Fleet) -> None:
         except MissingPackageError:
             continue
         known = {"name": device["name"], "runtime": name, "software": device["software"]}
-        fleet.keep_device(name, {**known, "bases": bases, "formats": formats})
+        entry = name if queue == QUEUE else f"{name} {queue}"[:40]
+        fleet.keep_device(entry, {**known, "bases": bases, "formats": formats})
 
 
-def _config(data: DataFolder) -> DBOSConfig:
+def _config(data: DataFolder, *, executor: str) -> DBOSConfig:
     return {
         "name": APPLICATION,
         "system_database_url": data.workflows_url,
         "serializer": SERIALIZER,
         "application_version": WORKFLOW_SCHEMA,
+        "executor_id": executor,
         "log_level": "WARNING",
     }
 
@@ -70,7 +112,8 @@ def _register(supervisor: Supervisor) -> None:
 
     @DBOS.step(name="run")
     def run(job_id: str) -> str:
-        return supervisor.run(job_id)
+        with structlog.contextvars.bound_contextvars(job_id=job_id):
+            return supervisor.run(job_id)
 
     # Deaths are counted by the supervisor, which sees whether a job gets further.
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)

@@ -6,15 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from benchmarks.service.postgres import Postgres
 from mpsearch.jobs.tables import open_database
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """Return a Postgres server that ends with the tests."""
-    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,0 +1,36 @@
+"""`mpsearch worker`: does the jobs of one queue, here or on another machine."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mpsearch.cli.serve import DataOption, JsonLogs, RootOption, needs_server_packages, read_roots
+from mpsearch.cli.session import session
+
+
+def worker(
+    *,
+    data: DataOption = None,
+    roots: RootOption = None,
+    queue: Annotated[
+        str, typer.Option("--queue", help="Its device, such as dev:cpu or dev:h200.")
+    ] = "dev:cpu",
+    json_logs: JsonLogs = False,
+) -> None:
+    """Do jobs until Ctrl-C; on Postgres (MPS_DATABASE_URL), as many workers as you like.
+
+    Every worker needs the data folder of the server, and the same roots.
+    """
+    with session(as_json=False, resumes=True) as run:
+        folders = read_roots(roots or ())
+        with needs_server_packages():
+            from mpsearch.api.settings import data_folder
+            from mpsearch.jobs.data_folder import default_data_folder
+            from mpsearch.jobs.logs import log_as_json
+            from mpsearch.worker.main import work
+        if json_logs:
+            log_as_json(sys.stderr)
+        folder = data_folder(data or default_data_folder())
+        run.say(f"Working on {queue}, with the data in {folder.path}.")
+        work(folder, roots=folders, queue=queue)
