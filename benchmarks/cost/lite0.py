@@ -100,8 +100,8 @@ class _Block(nn.Module):
         if self.is_expanding:
             hidden = _bent(self._bn0(self._expand_conv(hidden)))
         hidden = _bent(self._bn1(_padded(self._depthwise_conv, hidden)))
-        hidden = self._bn2(self._project_conv(hidden))
-        return hidden + image if self.adds else hidden
+        narrow: Tensor = self._bn2(self._project_conv(hidden))
+        return narrow + image if self.adds else narrow
 
 
 def _convolution(

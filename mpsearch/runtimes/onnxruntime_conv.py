@@ -16,6 +16,7 @@ from mpsearch.runtimes.onnxruntime_graph import (
 
 _CODES: Final = 255
 _BIAS_SLOT: Final = 2
+_LARGEST_SUM: Final = 2**30  # half of what 32 bits hold, so that products fit on top
 # A range that ends at the bound of a Clip may exceed it by the rounding of its scale.
 _ROUNDING: Final = 1e-4
 
@@ -59,15 +60,15 @@ def _make_codes_(
     given: QuantisedInput,
     target: _Target,
 ) -> None:
-    scale = _scale(weight)
+    bias = _bias(graph, node)
+    codes, scale = _with_room(weight, bias=bias, step=_number(graph, given.scale))
     zeros = graph.constant(f"{node.name}.zero_points", np.zeros(len(scale), dtype=np.int8))
     inputs = [
         given.codes, given.scale, given.zero_point,
-        graph.constant(f"{node.name}.codes", weight.codes),
+        graph.constant(f"{node.name}.codes", codes),
         graph.constant(f"{node.name}.scale", scale), zeros,
         target.quantize.input[1], target.quantize.input[2],
     ]  # fmt: skip
-    bias = _bias(graph, node)
     if bias is not None:
         step = np.float64(_number(graph, given.scale)) * scale
         whole = np.rint(bias / step).astype(np.int32)
@@ -134,6 +135,23 @@ def _is_needless(graph: Graph, bend: onnx.NodeProto, *, quantize: onnx.NodeProto
 
 def _scale(weight: QuantisedWeight) -> np.ndarray:
     return np.ascontiguousarray(weight.scale.reshape(-1))
+
+
+def _with_room(
+    weight: QuantisedWeight, *, bias: np.ndarray | None, step: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes and scales with which the bias is a whole number of 32 bits.
+
+    A channel of all but vanishing weights gets a larger scale and fewer codes: by 2^-31 of its
+    bias per weight at most, which nothing shows.
+    """
+    scale = _scale(weight).astype(np.float64)
+    least = np.zeros_like(scale) if bias is None else np.abs(bias) / (_LARGEST_SUM * step)
+    raised = np.maximum(scale, least)
+    raised = np.where(raised > 0, raised, 1.0)
+    spread = (-1, *[1] * (weight.codes.ndim - 1))
+    codes = np.rint(weight.codes * (scale / raised).reshape(spread)).astype(np.int8)
+    return codes, raised.astype(np.float32)
 
 
 def _number(graph: Graph, name: str) -> float:

@@ -1,6 +1,7 @@
 """A session of ONNX Runtime: running it, and reading back what really runs."""
 
 import json
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -32,6 +33,10 @@ _STORED: Final = {
     onnx.TensorProto.INT8: "i8", onnx.TensorProto.UINT8: "i8",
     onnx.TensorProto.INT4: "i4", onnx.TensorProto.UINT4: "i4",
 }  # fmt: skip
+# What is made of a node keeps its name, and a number where that is taken.
+_AGAIN: Final = re.compile(r"_token_\d+$")
+_BLOCKED: Final = "_nchwc"
+_BENDS: Final = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
 _NODE_EVENT: Final = "_kernel_time"
 _MICROSECONDS: Final = 1e6
 # Counters are whole microseconds and a run disturbs one at a time: a median over so many.
@@ -59,7 +64,7 @@ class OnnxRuntimeExecutable(AbstractExecutable):
         self._shapes = shapes
         self._profiled = profiled
         self._constant = constant_layers(model)
-        self._names = dict(_marked(model, LAYER_KEY))
+        self._names = dict(_marked(model, LAYER_KEY)) | dict(_blocked(model))
         self._parts = dict(_marked(model, PART_KEY))
         self._inputs = {value.name: value for value in session.get_inputs()}
         self._outputs = [value.name for value in session.get_outputs()]
@@ -151,7 +156,8 @@ class OnnxRuntimeExecutable(AbstractExecutable):
     @staticmethod
     def _layer_of(name: str, known: Mapping[str, str]) -> str | None:
         """Return whose node this is; a fusion appends to the name of what it took in."""
-        return known.get(name) or known.get(name.partition("/")[0])
+        plain = _AGAIN.sub("", name.partition("/")[0])
+        return known.get(name) or known.get(plain)
 
     def _kernel(self, node: onnx.NodeProto) -> Kernel:
         bits = next((each.i for each in node.attribute if each.name == "bits"), None)
@@ -180,6 +186,26 @@ def _marked(model: onnx.ModelProto, key: str) -> Iterator[tuple[str, str]]:
         layer = metadata(node.metadata_props).get(key)
         if layer is not None:
             yield node.name, layer
+
+
+def _blocked(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """Yield what ONNX Runtime calls a convolution in blocks of channels: after its output.
+
+    A bend that nothing else reads before is taken in, and its output counts.
+    """
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in model.graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    for node in model.graph.node:
+        layer = metadata(node.metadata_props).get(LAYER_KEY)
+        if layer is None or node.op_type != "Conv":
+            continue
+        tensor = node.output[0]
+        yield f"{tensor}{_BLOCKED}", layer
+        while len(readers[tensor]) == 1 and readers[tensor][0].op_type in _BENDS:
+            tensor = readers[tensor][0].output[0]
+            yield f"{tensor}{_BLOCKED}", layer
 
 
 def _events(

@@ -9,7 +9,7 @@ import onnx
 from numpy import ndarray
 from onnx import numpy_helper
 
-from mpsearch.export.graph_edit import LAYER_KEY, metadata
+from mpsearch.export.graph_edit import LAYER_KEY, PART_KEY, metadata
 
 CONTRIB: Final = "com.microsoft"
 _QUANTIZE: Final = "QuantizeLinear"
@@ -89,11 +89,12 @@ class Graph:
         return found[0] if len(found) == 1 and name not in self.outputs else None
 
     def replace_(self, node: onnx.NodeProto, *made: onnx.NodeProto) -> None:
-        """Put nodes in a node's place; the first takes over its name and mark."""
+        """Put nodes in a node's place; the first takes over its name and mark, others are parts."""
         for place, each in enumerate(made):
             each.name = node.name if place == 0 else f"{node.name}.{each.op_type.lower()}"
         layer = metadata(node.metadata_props)[LAYER_KEY]
-        made[0].metadata_props.add(key=LAYER_KEY, value=layer)
+        for place, each in enumerate(made):
+            each.metadata_props.add(key=PART_KEY if place else LAYER_KEY, value=layer)
         self.made[id(node)] = made
 
     def remove_(self, node: onnx.NodeProto) -> None:

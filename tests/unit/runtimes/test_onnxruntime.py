@@ -10,8 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 from mpsearch.core.graph import Layer, Op
 from mpsearch.core.hardware import Support, Workload
 from mpsearch.core.machine import Processor
+from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import DeploymentError, MissingPackageError, UnsupportedFeatureError
 from mpsearch.export import export_plan
+from mpsearch.export.graph_edit import LAYER_KEY
 from mpsearch.runtimes import onnxruntime as module
 from mpsearch.runtimes.onnxruntime import OnnxRuntime
 from mpsearch.testing.small_onnx import small_layers, small_model
@@ -90,6 +92,69 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingPackageError, match=r"mpsearch\[onnxruntime\]"):
         OnnxRuntime().build(_MODEL.onnx(), settings={})
+
+
+def _residual_block() -> onnx.ModelProto:
+    """Return convolutions with and without a bend, one of them before an addition."""
+    constants: list[TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+
+    def convolve(given: str, made: str) -> None:
+        weight = np.random.default_rng(len(nodes)).standard_normal((16, 16, 3, 3)) / 12
+        constants.append(numpy_helper.from_array(weight.astype(np.float32), f"w_{made}"))
+        bias = np.ones(16, dtype=np.float32)
+        constants.append(numpy_helper.from_array(bias, f"b_{made}"))
+        node = helper.make_node(
+            "Conv", [given, f"w_{made}", f"b_{made}"], [made], name=f"n_{made}",
+            kernel_shape=[3, 3], pads=[1, 1, 1, 1],
+        )  # fmt: skip
+        node.metadata_props.add(key=LAYER_KEY, value=made)
+        nodes.append(node)
+
+    convolve("x", "first")
+    nodes.append(helper.make_node("Relu", ["first"], ["bent"], name="bend"))
+    convolve("bent", "second")
+    nodes.append(helper.make_node("Add", ["second", "bent"], ["sum"], name="add"))
+    nodes.append(helper.make_node("Relu", ["sum"], ["out"], name="last_bend"))
+    convolve("out", "third")
+    info = helper.make_tensor_value_info
+    shape: list[str | int | None] = ["batch", 16, 8, 8]
+    graph = helper.make_graph(
+        nodes,
+        "block",
+        [info("x", TensorProto.FLOAT, shape)],
+        [info("third", TensorProto.FLOAT, shape)],
+        initializer=constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize("shape", [None, (2, 16, 8, 8)])
+@pytest.mark.parametrize(
+    "formats",
+    [
+        ("fp32", "fp32", "fp32"),
+        ("w8a8", "w8a8", "w8a8"),
+        ("fp32", "w8a8", "fp32"),
+        ("w8a8", "fp32", "w8a8"),
+    ],
+)
+def test_convolutions_are_found_whatever_they_are_turned_into(
+    formats: tuple[str, ...], shape: tuple[int, ...] | None
+) -> None:
+    model, names = _residual_block(), ("first", "second", "third")
+    quantizer = ActivationQuantizer(
+        scale=8 / 255, zero_point=0, low=0.0, high=8.0, method="minmax", samples=1
+    )
+    plan = Plan(
+        assignment=dict(zip(names, formats, strict=True)),
+        quantizers=dict.fromkeys(names, quantizer),
+    )
+    workload = None if shape is None else Workload(name="w", shapes={"x": shape})
+    built = _RUNTIME.build(export_plan(model, plan), settings={}, workload=workload, profile=True)
+    built.assert_kernels(plan)
+    built.run({"x": np.ones((2, 16, 8, 8), dtype=np.float32)})
+    assert {layer for node in built.node_times() for layer in node.layers} == set(names)
 
 
 def test_counted_times_are_about_those_of_whole_runs() -> None:

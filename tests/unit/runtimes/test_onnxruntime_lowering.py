@@ -265,6 +265,17 @@ def test_a_convolution_whose_output_others_read_makes_exact_sums() -> None:
     assert _distance(explicit, made, _random(2, 8, 9, 9, seed=3)) < 0.01
 
 
+@pytest.mark.parametrize("smallest", [0.0, 1e-12, 1e-7])
+def test_a_bias_that_dwarfs_its_weights_is_kept(smallest: float) -> None:
+    model = _convolutions(("Relu",))
+    weight = numpy_helper.to_array(model.graph.initializer[0]).copy()
+    weight[3] = smallest  # a channel that does nothing but for its bias
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "w0"))
+    explicit, made = _lowered(model, {"c0": "w8a8", "c1": "w8a8"}, quantizers={"c1": _POSITIVE})
+    assert _kinds(made)["QLinearConv"] == 1
+    assert _distance(explicit, made, _random(2, 8, 9, 9, seed=3)) < 0.01
+
+
 def test_a_convolution_of_small_weights_alone_stays_as_it_is() -> None:
     explicit, made = _lowered(_convolutions(("Relu",)), {"c0": "w8", "c1": "fp32"})
     assert _kinds(made) == _kinds(explicit)
