@@ -31,7 +31,7 @@ _LEAST_SAMPLED = 1e-7
 _SLOWER = 6.0
 _SETTLED = 32768
 # So many bases are tried, each from so many blocks further on.
-_TURNS, _QUICK_TURNS, _SKIPPED = 16, 8, 11
+_TURNS, _QUICK_TURNS, _SKIPPED, _EMPHASIS = 16, 8, 11, 1e3
 # Beyond so many classes raising the threshold step by step is hopeless: sample first.
 _MOST_CLASSES = 512
 _TINY, _LITTLE, _MEDIUM = (min(ROOM, 1 << bits) for bits in (12, 15, 18))
@@ -129,7 +129,8 @@ def _search(best: "_Best", *, deadline: float, expects_lattice: bool) -> None:
         for turn in range(_QUICK_TURNS):
             _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline, turn=turn)
     threshold = _deepen(best, threshold=threshold, room=_LITTLE, deadline=deadline)
-    _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline)
+    for turn in range(1 + len(best.relaxation.price)):
+        _sample(best, threshold=threshold, room=_LITTLE, deadline=deadline, turn=turn)
     threshold = _deepen(best, threshold=threshold, room=ROOM, deadline=deadline)
     for turn in range(_TURNS):
         _sample(best, threshold=threshold, room=_MEDIUM, deadline=deadline, turn=turn)
@@ -166,7 +167,7 @@ def _sample(best: "_Best", *, threshold: float, room: int, deadline: float, turn
     if best.is_proven:
         return
     check(deadline)
-    relaxation = _with_little_slack(best.relaxation, skipped=turn * _SKIPPED)
+    relaxation = _with_little_slack(best.relaxation, turn=turn)
     # An excess of this size is a proof by itself.
     least = max(best.enough / 2, best.proven, _LEAST_SAMPLED * abs(relaxation.bound))
     threshold = max(threshold, least)
@@ -189,12 +190,14 @@ def _sample(best: "_Best", *, threshold: float, room: int, deadline: float, turn
         threshold *= 4
 
 
-def _with_little_slack(relaxation: Relaxation, *, skipped: int) -> Relaxation:
+def _with_little_slack(relaxation: Relaxation, *, turn: int) -> Relaxation:
     """Return the relaxation around a base that spends nearly all of each budget.
 
     The cheapest deviation of each of the most ambiguous blocks is taken for good where it
-    brings the slack nearer to zero; these blocks deviate no further. The first are `skipped`.
+    brings the slack nearer to zero; these blocks deviate no further. Later turns skip blocks,
+    and weigh one budget more, in turn: sums may rise in large steps in one and small in others.
     """
+    skipped = turn * _SKIPPED
     blocks = np.argsort(relaxation.nearest, kind="stable")[skipped : skipped + _SETTLED]
     choice, nearest = relaxation.choice.copy(), relaxation.nearest.copy()
     rows = np.arange(len(blocks))
@@ -205,6 +208,8 @@ def _with_little_slack(relaxation: Relaxation, *, skipped: int) -> Relaxation:
     more = np.ascontiguousarray((cost[:, rows, format_] - cost[:, rows, choice[blocks]]).T)
     # Squares: where one budget is short and another is left, moves that trade help.
     weight = (relaxation.price / relaxation.price.max(initial=1e-300)) ** 2
+    if turn:
+        weight[turn % len(weight)] *= _EMPHASIS
     slack = relaxation.slack.copy()
     taken = np.zeros(len(blocks), dtype=bool)
     compiled(settle)(more, weight, slack, taken)

@@ -18,6 +18,8 @@ from mpsearch.solvers.relaxation_loops import relax
 _SECANT_STEPS = 100
 _COARSE, _FINE = 1e-6, 1e-9
 _SMALL_BOUND = 0.5
+# Blocks that tell early that costs have no common divisor.
+_FEW = 256
 # A feasible choice is sought at prices this much above the best ones.
 _DEARER = (1.0 + 1e-7, 1.0 + 1e-5, 1.001, 1.01, 1.1, 1.5, 3.0, 10.0, 100.0)
 
@@ -90,6 +92,22 @@ def relaxed(
     )
 
 
+def _reachable(cost: Int[ndarray, "K D F"], room: Int[ndarray, " K"]) -> Int[ndarray, " K"]:
+    """Return the room that sums of costs can fill: they rise in steps of a common divisor."""
+    filled = room.copy()
+    for k, rows in enumerate(cost):
+        rise = rows - rows[:, :1]
+        few = rise[:: max(1, len(rise) // _FEW)]
+        # Where a few have nothing in common, all have not.
+        divisor = int(np.gcd.reduce(few, axis=None))
+        if divisor != 1:
+            divisor = int(np.gcd.reduce(rise, axis=None))
+        if divisor > 1:
+            base = int(rows[:, 0].sum())
+            filled[k] = base + (int(room[k]) - base) // divisor * divisor
+    return filled
+
+
 def _maximised(
     work: "_Work", *, start: Float[ndarray, " K"] | None, tolerance: float, deadline: float
 ) -> Float[ndarray, " K"]:
@@ -112,7 +130,7 @@ class _Work:
     def __init__(self, problem: Problem, *, loss: Float[ndarray, "D F"], unit: float) -> None:
         self.loss, self.unit = loss, unit
         self.cost = np.ascontiguousarray(problem.cost, dtype=np.int64)
-        self.room = (problem.limit - problem.offset).astype(np.int64)
+        self.room = _reachable(self.cost, (problem.limit - problem.offset).astype(np.int64))
         spread = (self.cost.max(axis=2) - self.cost.min(axis=2)).sum(axis=1)
         self.width = np.maximum(spread.astype(float), 1.0)
         self.greatest = float(np.where(np.isfinite(loss), loss, 0.0).max(axis=1).sum())

@@ -46,12 +46,17 @@ def settle(  # noqa: PLR0917 - machine code takes arguments by position
 
     `more` is what a move spends; `slack` and `taken` are changed.
     """
-    for move in range(more.shape[0]):
-        before, after = 0.0, 0.0
-        for k in range(more.shape[1]):
-            before += weight[k] * float(slack[k]) ** 2
-            after += weight[k] * float(slack[k] - more[move, k]) ** 2
-        if after < _NEARER * before:
-            taken[move] = True
+    is_nearer = True
+    while is_nearer:
+        is_nearer = False
+        for move in range(more.shape[0]):
+            if taken[move]:
+                continue
+            before, after = 0.0, 0.0
             for k in range(more.shape[1]):
-                slack[k] -= more[move, k]
+                before += weight[k] * float(slack[k]) ** 2
+                after += weight[k] * float(slack[k] - more[move, k]) ** 2
+            if after < _NEARER * before:
+                taken[move] = is_nearer = True
+                for k in range(more.shape[1]):
+                    slack[k] -= more[move, k]
