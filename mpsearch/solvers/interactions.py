@@ -32,6 +32,8 @@ _LARGEST_EXHAUSTIVE = 20_000
 _SHARE_OF_ADDITIVE, _SHARE_OF_PRODUCTS, _SHARE_OF_BOUND, _LATEST = 0.2, 0.6, 0.1, 0.98
 # One core multiplies about so much in single precision.
 _OPERATIONS_PER_SECOND = 4e10
+# Rows of products between two looks at the clock: about a tenth of a second.
+_ROWS = 512
 _BOUND_STEPS = 30
 _ROUNDING = 1e-9
 
@@ -65,7 +67,8 @@ def solve_interactions(
         return [_enumerated(problem, probes, rho=rho, gap=gap) for rho in rhos]
     vectors = probes.reshape(len(probes), -1).T.astype(np.float32) / np.sqrt(len(probes))
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    gram = vectors @ vectors.T if _is_worth_products(vectors, time_limit_seconds) else None
+    end_of_products = start + _SHARE_OF_PRODUCTS * time_limit_seconds
+    gram = _products(vectors, deadline=end_of_products)
     answers = []
     for place, rho in enumerate(rhos):
         # What is left is shared by the answers to come.
@@ -158,12 +161,21 @@ def _answer(
     return _solution(task, best, bound=bound, seconds=time.monotonic() - start, gap=gap)
 
 
-def _is_worth_products(vectors: Float32[ndarray, "X S"], seconds: float) -> bool:
-    """Return whether all products of columns fit into memory and a part of the time."""
+def _products(
+    vectors: Float32[ndarray, "X S"], *, deadline: float
+) -> Float32[ndarray, "X X"] | None:
+    """Return all products of columns, None where they fit neither memory nor the time."""
     columns, samples = vectors.shape
-    operations = 2.0 * columns * columns * samples
-    is_quick = bool(operations / _OPERATIONS_PER_SECOND < _SHARE_OF_PRODUCTS * seconds)
-    return columns <= MOST_PRODUCTS and is_quick
+    seconds = 2.0 * columns * columns * samples / _OPERATIONS_PER_SECOND
+    if columns > MOST_PRODUCTS or time.monotonic() + seconds > deadline:
+        return None
+    gram = np.empty((columns, columns), dtype=np.float32)
+    for start in range(0, columns, _ROWS):
+        if time.monotonic() > deadline:
+            return None
+        rows = slice(start, start + _ROWS)
+        np.matmul(vectors[rows], vectors.T, out=gram[rows])
+    return gram
 
 
 def _bound(task: _Task, best: Int[ndarray, " D"], *, deadline: float) -> float:
