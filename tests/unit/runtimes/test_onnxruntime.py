@@ -117,13 +117,15 @@ def _residual_block() -> onnx.ModelProto:
     nodes.append(helper.make_node("Add", ["second", "bent"], ["sum"], name="add"))
     nodes.append(helper.make_node("Relu", ["sum"], ["out"], name="last_bend"))
     convolve("out", "third")
+    nodes.append(helper.make_node("Relu", ["third"], ["bent_again"], name="bend_again"))
+    convolve("bent_again", "fourth")
     info = helper.make_tensor_value_info
     shape: list[str | int | None] = ["batch", 16, 8, 8]
     graph = helper.make_graph(
         nodes,
         "block",
         [info("x", TensorProto.FLOAT, shape)],
-        [info("third", TensorProto.FLOAT, shape)],
+        [info("fourth", TensorProto.FLOAT, shape)],
         initializer=constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
@@ -133,16 +135,16 @@ def _residual_block() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     "formats",
     [
-        ("fp32", "fp32", "fp32"),
-        ("w8a8", "w8a8", "w8a8"),
-        ("fp32", "w8a8", "fp32"),
-        ("w8a8", "fp32", "w8a8"),
+        ("fp32", "fp32", "fp32", "fp32"),
+        ("w8a8", "w8a8", "w8a8", "w8a8"),
+        ("fp32", "w8a8", "fp32", "w8a8"),
+        ("w8a8", "fp32", "w8a8", "fp32"),
     ],
 )
 def test_convolutions_are_found_whatever_they_are_turned_into(
     formats: tuple[str, ...], shape: tuple[int, ...] | None
 ) -> None:
-    model, names = _residual_block(), ("first", "second", "third")
+    model, names = _residual_block(), ("first", "second", "third", "fourth")
     quantizer = ActivationQuantizer(
         scale=8 / 255, zero_point=0, low=0.0, high=8.0, method="minmax", samples=1
     )

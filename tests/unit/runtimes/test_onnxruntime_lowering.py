@@ -274,6 +274,11 @@ def test_a_bias_that_dwarfs_its_weights_is_kept(smallest: float) -> None:
     explicit, made = _lowered(model, {"c0": "w8a8", "c1": "w8a8"}, quantizers={"c1": _POSITIVE})
     assert _kinds(made)["QLinearConv"] == 1
     assert _distance(explicit, made, _random(2, 8, 9, 9, seed=3)) < 0.01
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    stored = constants["node_c0.codes"][3] * constants["node_c0.scale"][3]
+    bias = numpy_helper.to_array(model.graph.initializer[1])[3]
+    # A step of the raised scale times one of the input is 2^-30 of the bias.
+    assert np.abs(stored - weight[3]).max() <= max(abs(bias) * 2.0**-30 / _SIGNED.scale, 1e-9)
 
 
 def test_a_convolution_of_small_weights_alone_stays_as_it_is() -> None:
