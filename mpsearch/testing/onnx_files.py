@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 _IR_VERSION = 10
 
@@ -71,6 +72,13 @@ def small_network(*, opset: int = 21, batch: int | str = "batch") -> onnx.ModelP
         helper.make_node("Gemm", ["rowed", "second.weight"], ["y"], transB=1),
     ]
     return onnx_model(nodes, inputs={"x": [batch, 6]}, outputs=["y"], weights=weights, opset=opset)
+
+
+def evaluated(model: onnx.ModelProto, **inputs: np.ndarray) -> np.ndarray:
+    """Return the first output, as onnx's own reference computes it."""
+    found = ReferenceEvaluator(model).run(None, dict(inputs))
+    assert isinstance(found, list)
+    return np.asarray(found[0])
 
 
 def saved(model: onnx.ModelProto, path: Path) -> Path:

@@ -104,6 +104,10 @@ class NodeCall:
 
     def sizes(self, place: int) -> list[Size]:
         """Return a known input as a list of sizes, axes or the like."""
+        return self.numbers(place)
+
+    def numbers(self, place: int) -> list[Any]:
+        """Return a known input as a list of numbers and symbols."""
         return list(self.known(place).array.reshape(-1))
 
     def integers(self, place: int) -> list[int]:
@@ -112,7 +116,7 @@ class NodeCall:
 
     def scalar(self, place: int) -> Any:  # noqa: ANN401 - a number or a symbol
         """Return a known input of one number."""
-        numbers = self.sizes(place)
+        numbers = self.numbers(place)
         if len(numbers) != 1:
             raise self.wrong(f"has {len(numbers)} numbers as input {place}", "one")
         return numbers[0]

@@ -10,6 +10,7 @@ from onnx import TensorProto, defs, inliner
 from torch import Tensor
 
 from mpsearch.errors import ModelError
+from mpsearch.tracing.onnx_import.batch_norms import fold_batch_norms_
 from mpsearch.tracing.onnx_import.checks import (
     check_names,
     check_operators,
@@ -125,6 +126,7 @@ def from_structure(
     _fix_inputs_(proto.graph, settings, constants=constants)
     check_operators(unknown_operators(proto.graph, versions))
     Simplifier(constants, types=types, versions=versions).run_(proto.graph)
+    fold_batch_norms_(proto.graph, constants)
     inputs = tuple(
         OnnxInput(name=name, element_type=kind, sizes=sizes)
         for name, (kind, sizes) in value_types(proto.graph).items()

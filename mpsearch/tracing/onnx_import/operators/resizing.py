@@ -46,13 +46,16 @@ def _axes(call: NodeCall, value: Tensor) -> list[_Axis]:
     wanted: Sequence[Any]
     scales: Sequence[Any]
     scale_slot = 2 if call.version > 10 else 1  # noqa: PLR2004 - since 11 the region comes before
-    region: list[Any] = list(call.sizes(1)) if call.version > 10 and call.has(1) else []  # noqa: PLR2004 - as above
-    if call.has(3) and call.sizes(3):
-        wanted = call.sizes(3)
+    region: list[Any] = list(call.numbers(1)) if call.version > 10 and call.has(1) else []  # noqa: PLR2004 - as above
+    if call.has(3) and call.numbers(3):
+        wanted = call.numbers(3)
         wanted, scales = _kept_aspect(call, have=have, wanted=wanted)
     else:
-        scales = call.sizes(scale_slot)
-        wanted = [as_whole(size * scale) for size, scale in zip(have, scales, strict=True)]
+        scales = call.numbers(scale_slot)
+        wanted = [
+            size if isinstance(scale, int | float) and scale == 1 else as_whole(size * scale)
+            for size, scale in zip(have, scales, strict=True)
+        ]
     regions = [(0.0, 1.0)] * len(axes)
     if call.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         regions = list(zip(region[: len(axes)], region[len(axes) :], strict=True))

@@ -7,19 +7,16 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from mpsearch.errors import DataError, ModelError
-from mpsearch.testing.onnx_files import onnx_model, saved, small_network
+from mpsearch.testing.onnx_files import evaluated, onnx_model, saved, small_network
 from mpsearch.tracing import base_onnx, load_onnx, trace_onnx
 
 X = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
 
 
 def reference(model: onnx.ModelProto, **inputs: torch.Tensor) -> np.ndarray:
-    found = ReferenceEvaluator(model).run(None, {key: x.numpy() for key, x in inputs.items()})
-    assert isinstance(found, list)
-    return np.asarray(found[0])
+    return evaluated(model, **{name: value.numpy() for name, value in inputs.items()})
 
 
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 21, 22])
@@ -148,3 +145,50 @@ def test_inputs_that_are_given_once_are_fixed(tmp_path: Path) -> None:
     np.testing.assert_allclose(reference(base_onnx(traced), x=X), 3 * X, rtol=1e-6)
     with pytest.raises(ModelError, match="no input 'loss'"):
         load_onnx(path, settings={"loss": torch.tensor(3.0)})
+
+
+def test_a_single_number_of_the_data_decides_a_branch(tmp_path: Path) -> None:
+    def branch(op: str) -> onnx.GraphProto:
+        value = helper.make_tensor_value_info(f"{op}_out", TensorProto.FLOAT, None)
+        return helper.make_graph([helper.make_node(op, ["x"], [f"{op}_out"])], op, [], [value])
+
+    nodes = [
+        helper.make_node("Equal", ["rate", "usual"], ["flag"]),
+        helper.make_node(
+            "If", ["flag"], ["z"], then_branch=branch("Relu"), else_branch=branch("Neg")
+        ),
+        helper.make_node("MatMul", ["z", "w"], ["y"], name="layer"),
+    ]
+    model = onnx_model(
+        nodes,
+        inputs={"x": ["batch", 6], "rate": []},
+        outputs=["y"],
+        weights={"w": np.eye(6, dtype=np.float32), "usual": np.array(16000)},
+        kinds={"rate": TensorProto.INT64},
+    )
+    loaded = load_onnx(saved(model, tmp_path / "m.onnx"))
+    for rate, expected in ((16000, X.relu()), (8000, -X)):
+        rates = torch.full((3,), rate)  # one for each sample, as data has them
+        traced = trace_onnx(loaded, {"x": X, "rate": rates})
+        assert traced.input_names == ("x",)
+        torch.testing.assert_close(traced.module({"x": X})["y"], expected)
+        np.testing.assert_allclose(reference(base_onnx(traced), x=X), expected, rtol=1e-6)
+    with pytest.raises(DataError, match=r"'rate' is a single number.*\[8000, 16000\]"):
+        trace_onnx(loaded, {"x": X, "rate": torch.tensor([8000, 16000, 8000])})
+
+
+def test_numbers_of_other_sizes_are_taken_as_the_file_declares(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).standard_normal((10, 6)).astype(np.float32)
+    model = onnx_model(
+        [helper.make_node("Gather", ["table", "ids"], ["y"], name="embed")],
+        inputs={"ids": ["batch", 3]},
+        outputs=["y"],
+        weights={"table": table},
+        kinds={"ids": TensorProto.INT32},
+    )
+    ids = torch.tensor([[1, 2, 9], [4, 0, 3]])
+    traced = trace_onnx(load_onnx(saved(model, tmp_path / "m.onnx")), {"ids": ids})
+    assert base_onnx(traced).graph.input[0].type.tensor_type.elem_type == TensorProto.INT32
+    np.testing.assert_allclose(traced.module({"ids": ids})["y"].detach(), table[ids])
+    with pytest.raises(DataError, match=r"numbers of float32\. Expected int32"):
+        trace_onnx(load_onnx(tmp_path / "m.onnx"), {"ids": ids.float()})

@@ -1,0 +1,1 @@
+"""Bars of reading models: operators, exported models, models from packages, bad files."""
