@@ -11,6 +11,7 @@ from mpsearch.cli.shown import stacked, table_of
 from mpsearch.cli.words import size
 from mpsearch.core.cache import Cache, default_cache_folder
 from mpsearch.core.machine import installed_versions, this_processor
+from mpsearch.worker.sandbox.probe import layers_that_hold, tries_refused
 
 # Import name, name on the package index, what it is for, the extra that installs it.
 _PACKAGES: Final = (
@@ -27,6 +28,11 @@ _PACKAGES: Final = (
     ("uvicorn", "uvicorn", "serving searches", "server"),
     ("dbos", "dbos", "jobs that outlive a crash", "server"),
     ("sqlalchemy", "sqlalchemy", "storing jobs", "server"),
+    ("alembic", "alembic", "upgrading what is stored", "server"),
+    ("psycopg", "psycopg", "several workers on Postgres", "server"),
+    ("structlog", "structlog", "logs for machines", "server"),
+    ("prometheus_client", "prometheus-client", "metrics", "server"),
+    ("httpx2", "httpx2", "asking a service", "server"),
     ("uuid_utils", "uuid-utils", "naming jobs", "server"),
     ("numba", "numba", "faster solvers", "fast"),
 )
@@ -49,6 +55,7 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
             "onnxruntime": find_spec("onnxruntime") is not None,
             "simulation": True,
         }
+        refused = tries_refused()
         held = {kind: count for kind, (_, count) in store.sizes().items()}
         run.answer(
             {
@@ -57,6 +64,7 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
                 "runtimes": runtimes,
                 "cache": {"folder": store.folder, "bytes": held},
                 "missing": missing,
+                "sandbox": {"layers": layers_that_hold(refused), "refused": refused},
             },
             shown=stacked(
                 table_of(
@@ -67,6 +75,7 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
                         ("cores", processor.cores),
                         ("instructions", " ".join(processor.flags) or "unknown"),
                         ("runtimes", " ".join(name for name, found in runtimes.items() if found)),
+                        ("sandbox", " ".join(layers_that_hold(refused)) or "no layer holds"),
                         ("cache", f"{store.folder}, {size(float(sum(held.values())))}"),
                     ],
                 ),

@@ -20,6 +20,7 @@ from mpsearch.jobs.request import JobRequest
 from mpsearch.worker.assignment import load_assignment
 from mpsearch.worker.lifeline import end_with_parent
 from mpsearch.worker.outcome import Outcome, failed, load_outcome
+from mpsearch.worker.sane import check_model
 
 _LOCK: Final = "lock"
 _EVENT: Final = TypeAdapter(ProgressEvent)
@@ -57,6 +58,7 @@ def _reporter() -> Callable[[ProgressEvent], None]:
 def _search(folder: Path, *, report: Callable[[ProgressEvent], None]) -> None:
     assignment = load_assignment(folder)
     request = JobRequest.model_validate(assignment.request)
+    check_model(assignment.inputs.model)
     data = assignment.inputs.data
     from mpsearch.workflow.search import search
 

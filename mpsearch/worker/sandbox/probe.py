@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +17,10 @@ _CLONE_NEW_USER: Final = 0x10000000
 _MODULE: Final = "mpsearch.worker.sandbox.probe"
 
 
-def layers_that_hold() -> tuple[str, ...]:
+def layers_that_hold(refused: Mapping[str, bool] | None = None) -> tuple[str, ...]:
     """Return the layers whose tries were all refused in a child: "landlock", "seccomp", ..."""
-    refused = tries_refused()
+    if refused is None:
+        refused = tries_refused()
     wanted = {
         "landlock": ("read", "write", "signal"),
         "seccomp": ("network", "user namespace", "trace"),

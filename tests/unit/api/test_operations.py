@@ -82,9 +82,7 @@ def test_logs_are_json_with_the_ids_of_request_and_job(
     assert json.loads(lines.read_text().splitlines()[-1])["job_id"] == "x"
 
 
-def test_a_backup_is_a_copy_that_opens(
-    client: TestClient, service: Service, tmp_path: Path
-) -> None:
+def test_a_backup_is_a_copy_that_opens(service: Service, tmp_path: Path) -> None:
     import sqlite3
 
     job = service.store.add({})

@@ -123,7 +123,8 @@ def test_the_doctor_tells_machine_versions_runtimes_and_cache(
     tmp_path: Path, answer: Answer
 ) -> None:
     told = answer("doctor", "--cache", tmp_path)
-    assert set(told) == {"processor", "versions", "runtimes", "cache", "missing"}
+    assert set(told) == {"processor", "versions", "runtimes", "cache", "missing", "sandbox"}
+    assert set(told["sandbox"]["layers"]) <= {"landlock", "seccomp", "rlimits"}
     assert told["cache"]["folder"] == str(tmp_path)
     assert "numpy" in told["versions"]
 
@@ -133,7 +134,7 @@ def test_the_doctor_names_what_is_missing_and_how_to_install_it(
 ) -> None:
     monkeypatch.setattr("mpsearch.cli.doctor.find_spec", lambda _: None)
     told = answer("doctor")
-    assert told["runtimes"] == {"openvino": False, "simulation": True}
+    assert told["runtimes"] == {"openvino": False, "onnxruntime": False, "simulation": True}
     assert {"package": "torch", "for": "measuring a model"}.items() <= told["missing"][0].items()
     assert "pip install 'mpsearch[search]'" in invoke("doctor").stdout
 

@@ -8,7 +8,6 @@ from sqlalchemy import Engine, text
 
 from benchmarks.service.postgres import Postgres
 from mpsearch.jobs.tables import open_database
-from mpsearch.worker import lease as module
 from mpsearch.worker.lease import Lease
 
 
@@ -53,7 +52,7 @@ def test_a_name_is_held_once(engine: Engine) -> None:
 
 def test_who_has_lost_its_lease_ends(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(module.os, "_exit", ended.append)
+    monkeypatch.setattr("mpsearch.worker.lease.os._exit", ended.append)
     lease = Lease(engine, name="one")
     lease.check()
     assert ended == []
