@@ -112,7 +112,7 @@ class NodeCall:
 
     def integers(self, place: int) -> list[int]:
         """Return a known input as plain whole numbers."""
-        return [int(each) for each in self.sizes(place)]
+        return [int(each) for each in self.numbers(place)]
 
     def scalar(self, place: int) -> Any:  # noqa: ANN401 - a number or a symbol
         """Return a known input of one number."""
