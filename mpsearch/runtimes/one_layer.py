@@ -38,7 +38,8 @@ def try_layer(runtime: AbstractRuntime, layer: Layer, *, format_name: str, base:
     """Return the support found: the worse of alone and beside a layer of 8-bit inputs.
 
     A runtime may treat weights in another way once any input of the file is quantised. A
-    layer that does not compile, or whose numbers are off, has no support, and a log says why.
+    layer that does not compile or run, or whose numbers are off or not finite, has no support,
+    and a log says why.
     """
     weight, inputs = _numbers(layer)
     format_ = format_named(format_name)
@@ -51,23 +52,31 @@ def try_layer(runtime: AbstractRuntime, layer: Layer, *, format_name: str, base:
             )
             for beside in neighbours
         ]
+        outputs = [{"output": each.run({_INPUT: inputs})["output"]} for each in built]
     except (DeploymentError, FormatError) as error:
         _LOG.info("No support for %s in %s: %s", layer.signature, format_name, error)
         return Support.NONE
     expected = _expected(runtime, layer, format_=format_, weight=weight, inputs=inputs)
-    for executable in built:
-        outputs = {"output": executable.run({_INPUT: inputs})["output"]}
-        distance = compare_numbers(outputs, expected).relative_error
-        if distance > _LARGEST_ERROR:
-            _LOG.warning(
-                "No support for %s in %s under base %s: its output is off by %.2g.",
-                *(layer.signature, format_name, base, distance),
-            )
-            return Support.NONE
+    distance = max(_distance(each, expected) for each in outputs)
+    if distance > _LARGEST_ERROR:
+        _LOG.warning(
+            "No support for %s in %s under base %s: its output is off by %.2g.",
+            *(layer.signature, format_name, base, distance),
+        )
+        return Support.NONE
+    kernels = [executable.kernels().get(layer.name) for executable in built]
     found = (
-        found_support(format_, executable.kernels()[layer.name], base=base) for executable in built
+        Support.NONE if kernel is None else found_support(format_, kernel, base=base)
+        for kernel in kernels
     )
     return min(found, key=_RANKED.index)
+
+
+def _distance(outputs: dict[str, ndarray], expected: dict[str, ndarray]) -> float:
+    """Return the relative error; infinite where a number of the run is not finite."""
+    if not all(np.isfinite(array).all() for array in outputs.values()):
+        return float("inf")
+    return compare_numbers(outputs, expected).relative_error
 
 
 def _build(

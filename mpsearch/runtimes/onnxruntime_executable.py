@@ -14,7 +14,7 @@ import onnx
 from numpy import ndarray
 
 from mpsearch.core.plan import Plan
-from mpsearch.errors import DataError, UsageError
+from mpsearch.errors import DataError, DeploymentError, UsageError
 from mpsearch.export.graph_edit import LAYER_KEY, PART_KEY, constant_layers, metadata
 from mpsearch.runtimes.kernel_check import check_kernels
 from mpsearch.runtimes.runtime import AbstractExecutable, Kernel, NodeTime
@@ -129,7 +129,14 @@ class OnnxRuntimeExecutable(AbstractExecutable):
             self._binding.bind_cpu_input(name, array)
         for name in self._outputs:
             self._binding.bind_output(name)
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # its bindings raise classes of their own
+            raise DeploymentError(
+                f"ONNX Runtime fails on inputs { ({n: a.shape for n, a in inputs.items()}) }: "
+                f"{' '.join(str(error).split())[:400]} Expected it to run what it opened. Change "
+                "the format of the layer it names."
+            ) from error
         found = self._binding.copy_outputs_to_cpu()
         return {name: np.array(a) for name, a in zip(self._outputs, found, strict=True)}
 

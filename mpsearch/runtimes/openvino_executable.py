@@ -9,7 +9,7 @@ import onnx
 from numpy import ndarray
 
 from mpsearch.core.plan import Plan
-from mpsearch.errors import DataError, UsageError
+from mpsearch.errors import DataError, DeploymentError, UsageError
 from mpsearch.export.graph_edit import constant_layers, fused_names, part_names
 from mpsearch.runtimes.kernel_check import check_kernels
 from mpsearch.runtimes.runtime import AbstractExecutable, Kernel, NodeTime
@@ -108,7 +108,14 @@ class OpenVinoExecutable(AbstractExecutable):
         for name, array in bound.items():
             self._request.set_tensor(self._ports[name], openvino.Tensor(array, shared_memory=True))
         self._bound = bound
-        self._request.infer()
+        try:
+            self._request.infer()
+        except RuntimeError as error:
+            raise DeploymentError(
+                f"OpenVINO fails on inputs { ({n: a.shape for n, a in inputs.items()}) }: "
+                f"{str(error).strip()[-400:]} Expected it to run what it compiled. Change the "
+                "format of the layer it names."
+            ) from error
         return {
             port.get_any_name(): np.array(self._request.get_tensor(port).data)
             for port in self._compiled.outputs
