@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer import Typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -71,7 +72,9 @@ def test_shell_commands_exist(page: Path) -> None:
         if words[0] == "make":
             assert words[1] in made
         elif words[0] == "mpsearch":
-            shown = CliRunner().invoke(app, [words[1], "--help"])
+            is_group = isinstance(COMMANDS[words[1]], Typer)
+            command = words[1:3] if is_group else words[1:2]
+            shown = CliRunner().invoke(app, [*command, "--help"])
             assert shown.exit_code == 0, words
             options = {word for word in words[2:] if word.startswith("--")}
             assert {option for option in options if option not in shown.stdout} == set()
