@@ -47,7 +47,7 @@ class AbstractGradientMetric(AbstractMetric):
             direction=lambda outputs, part, draw: self._direction(
                 request, outputs=outputs, part=part, draw=draw
             ),
-            squares_first=self.squares_first,
+            local="squares" if self.squares_first else "inner",
         )
         names = {
             (layer, name): f"{layer} {pair_identity(request, layer=layer, name=name)}"

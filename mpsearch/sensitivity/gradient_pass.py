@@ -1,7 +1,7 @@
 """Backward passes over batches, and what they say of every layer and format."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ Direction: TypeAlias = Callable[[Tensor, PlacedBatch, int], Tensor]
 Pairs: TypeAlias = Mapping[str, Sequence[str]]
 Found: TypeAlias = dict[tuple[str, str], Float32[ndarray, " S"]]
 
+# What is summed of each layer: g dY or its squares per format, or the squared norm of the
+# gradient of its weight, which has one column whatever it is called.
+Local: TypeAlias = Literal["inner", "squares", "norms"]
+
 # Activations, their gradients and what the operators keep for the backward pass.
 _COPIES: Final = 3
 
@@ -31,10 +35,10 @@ _COPIES: Final = 3
 class GradientPass:
     """Runs forward once and backward once per draw, over parts that fit the memory limit."""
 
-    def __init__(self, request: Request, *, direction: Direction, squares_first: bool) -> None:
+    def __init__(self, request: Request, *, direction: Direction, local: Local = "inner") -> None:
         self._request = request
         self._direction = direction
-        self._squares_first = squares_first
+        self._local = local
         self._axes: SampleAxes | None = None
         self._products: LocalProducts | None = None
         self.work = Work()
@@ -83,7 +87,8 @@ class GradientPass:
         outputs = self._outputs(tapped, part.batch)
         found: dict[int, Found] = {}
         for draw, pairs in wanted.items():
-            sums = _Sums(products, pairs=pairs, squares_first=self._squares_first)
+            products.begin()
+            sums = _Sums(products, pairs=pairs, local=self._local)
             tapped.backward(
                 outputs,
                 direction=self._direction(outputs.detach(), part, draw),
@@ -123,10 +128,10 @@ class GradientPass:
 class _Sums:
     """Adds up what the nodes of each layer give."""
 
-    def __init__(self, products: LocalProducts, *, pairs: Pairs, squares_first: bool) -> None:
+    def __init__(self, products: LocalProducts, *, pairs: Pairs, local: Local) -> None:
         self._products = products
         self._pairs = pairs
-        self._squares_first = squares_first
+        self._local = local
         self._sums: dict[str, Tensor] = {}
 
     def add_(self, tap: Tap) -> None:
@@ -134,9 +139,13 @@ class _Sums:
         names = self._pairs.get(layer, ())
         if not names:
             return
-        local = self._products.squares if self._squares_first else self._products.inner
         with torch.no_grad():
-            value = local(tap, names)
+            if self._local == "norms":
+                value = self._products.norms(tap)
+            elif self._local == "squares":
+                value = self._products.squares(tap, names)
+            else:
+                value = self._products.inner(tap, names)
         self._sums[layer] = self._sums[layer] + value if layer in self._sums else value
 
     def found(self, samples: int) -> Found:

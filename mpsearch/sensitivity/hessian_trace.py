@@ -1,6 +1,5 @@
 """Average curvature of the loss times squared weight error, as HAWQ scores."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
@@ -17,40 +16,13 @@ from mpsearch.execution.sample_axis import bytes_per_sample
 from mpsearch.sensitivity.curvature import curvatures
 from mpsearch.sensitivity.entries import Entries
 from mpsearch.sensitivity.metric import AbstractMetric
+from mpsearch.sensitivity.output_traces import Traces, output_traces
 from mpsearch.sensitivity.request import PHASE, Measurement, PlacedBatch, Request, Work, parts_of
 from mpsearch.sensitivity.weight_errors import weight_errors
 
 # Activations, their gradients, and the same again for the second derivative.
 _COPIES: Final = 8
 _SEED_DIGITS: Final = 15  # of a layer's hash, in base 16: below 2**63
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Traces:
-    """Traces of the loss's Hessian, one estimate per probe and layer.
-
-    The standard error of the mean over probes is that of Hutchinson's estimate: it says
-    nothing about how the data was sampled.
-    """
-
-    estimates: Float64[ndarray, "D L"]
-    products: int
-
-    @property
-    def mean(self) -> Float64[ndarray, " L"]:
-        """Return the trace of each layer."""
-        mean: ndarray = self.estimates.mean(axis=0)
-        return mean
-
-    @property
-    def stderr(self) -> Float64[ndarray, " L"]:
-        """Return the standard errors; NaN of a single probe."""
-        draws = len(self.estimates)
-        if draws == 1:
-            return np.full(self.estimates.shape[1], np.nan)
-        error: ndarray = self.estimates.std(axis=0, ddof=1) / math.sqrt(draws)
-        return error
 
 
 @final
@@ -64,6 +36,11 @@ class HessianTrace(AbstractMetric):
     `is_per_layer` takes the published way, one product per layer. Without labels the loss is
     the divergence from the model's own output. Layers that share a weight are told apart.
     What a format does to the layer's input is not seen.
+
+    With `is_of_outputs` labels are not read, and probes are drawn on the outputs: the
+    Hessian of the divergence is J^T F J with the Fisher matrix F = B B^T of the outputs, so
+    Tr(H_l) is the mean of |J_l^T B r|^2, r of +-1. One backward pass per draw serves all
+    layers, no cross terms arise, and the estimate is never negative.
     """
 
     name: ClassVar[str] = "hessian_trace"
@@ -72,6 +49,7 @@ class HessianTrace(AbstractMetric):
 
     draws: int = 32
     is_per_layer: bool = False
+    is_of_outputs: bool = False
 
     def _measure(self, request: Request) -> Measurement:
         traces = self.traces(request)
@@ -94,6 +72,8 @@ class HessianTrace(AbstractMetric):
         """
         if self.draws < 1:
             raise UsageError(f"Metric {self.name!r} got {self.draws} draws. Expected at least 1.")
+        if self.is_of_outputs:
+            return output_traces(request, draws=self.draws)
         entries = Entries.of(
             request, kind=self.name, settings=[self.revision, request.seed, self.is_per_layer]
         )

@@ -55,7 +55,44 @@ class LocalProducts:
             dynamic_group=request.dynamic_group,
             limit_bytes=None if limit is None else limit // _KEPT_SHARE,
         )
+        self._earlier: dict[str, Tensor] = {}
+        self._earlier_rows: dict[str, tuple[Tensor, Tensor]] = {}
         self.macs = 0
+
+    def begin(self) -> None:
+        """Forget the calls of the last backward pass."""
+        self._earlier.clear()
+        self._earlier_rows.clear()
+
+    def norms(self, tap: Tap) -> Float[Tensor, "S 1"]:
+        """Return the squared norm of each sample's gradient of the weight.
+
+        Of several calls of a layer, each adds what it changes of the norm of their sum.
+        """
+        layer = self._layers[tap.node.name]
+        if layer.op is Op.EMBEDDING:
+            return self._rows_norms(tap, layer)[:, None]
+        parts = (part.flatten(start_dim=1) for part in self._gradients_of_weight(tap, layer))
+        if layer.calls == 1:
+            return torch.cat([part.square().sum(dim=1, keepdim=True) for part in parts])
+        found = torch.cat(list(parts))
+        before = self._earlier.get(layer.name, torch.zeros_like(found))
+        self._earlier[layer.name] = before + found
+        # |a + b|^2 - |a|^2, without its cancellation.
+        return ((2 * before + found) * found).sum(dim=1, keepdim=True)
+
+    def _rows_norms(self, tap: Tap, layer: Layer) -> Float[Tensor, " S"]:
+        """Rows that are looked up several times have the sum of their gradients."""
+        axis = self._axes.axes[tap.node.name]
+        ids = axis.samples_first(_rows(tap.args[_operator(tap).input], tap), tap.samples)
+        found = (
+            ids.flatten(start_dim=1).double(),
+            axis.samples_first(_gradient(tap), tap.samples).flatten(1, -2).double(),
+        )
+        known = self._earlier_rows.get(layer.name)
+        joined = found if known is None else _joined(known, found)
+        self._earlier_rows[layer.name] = joined
+        return (_lookup_norm(*joined) - (0.0 if known is None else _lookup_norm(*known))).float()
 
     def layer_of(self, tap: Tap) -> str:
         """Return the name of the layer that the tap's node runs."""
@@ -122,14 +159,16 @@ class LocalProducts:
         """Return the products of each sample's gradient of the weight with the changes."""
         layer = self._layers[tap.node.name]
         self.macs += tap.samples * layer.parameters * (self._positions(tap) + len(names))
-        parts = self._linear(tap) if layer.op is Op.LINEAR else self._convolved(tap, layer)
         rows = []
-        for part in parts:
+        for part in self._gradients_of_weight(tap, layer):
             gradient = part.flatten(start_dim=1)
             # One change at a time: all formats together may be larger than the model.
             changes = (self._changes.change(layer.name, name) for name in names)
             rows.append(torch.stack([gradient @ each.flatten() for each in changes], dim=1))
         return torch.cat(rows)
+
+    def _gradients_of_weight(self, tap: Tap, layer: Layer) -> Iterator[Float[Tensor, "s ..."]]:
+        return self._linear(tap) if layer.op is Op.LINEAR else self._convolved(tap, layer)
 
     def _chunks(self, tap: Tap, *, each: int) -> Iterator[slice]:
         size = max(1, self._chunk_bytes // (_FLOAT_BYTES * each))
@@ -161,6 +200,16 @@ class LocalProducts:
             )
             direction = g[rows].reshape(len(found), frames, groups, -1, places)
             yield torch.einsum("sfgop,sfgkp->sgok", direction, found)
+
+
+def _joined(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return torch.cat([one[0], other[0]], dim=1), torch.cat([one[1], other[1]], dim=1)
+
+
+def _lookup_norm(ids: Float[Tensor, "S R"], g: Float[Tensor, "S R D"]) -> Float[Tensor, " S"]:
+    """Return |sum over places of g, by row|^2."""
+    same = ids[:, :, None] == ids[:, None, :]
+    return (torch.bmm(g, g.transpose(1, 2)) * same).sum(dim=(1, 2))
 
 
 def _operator(tap: Tap) -> LayerOperator:

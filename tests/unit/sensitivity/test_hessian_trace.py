@@ -14,7 +14,8 @@ from mpsearch.core.formats import FORMATS
 from mpsearch.errors import DataError, MeasurementError, UsageError
 from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.sensitivity import HessianTrace
-from mpsearch.sensitivity.hessian_trace import Traces
+from mpsearch.sensitivity.draws import random_signs
+from mpsearch.sensitivity.output_traces import Traces, root_of_fisher
 from mpsearch.sensitivity.request import Request
 from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, read_data
 from mpsearch.testing import networks
@@ -141,6 +142,71 @@ def test_without_labels_it_is_the_curvature_of_the_divergence(tmp_path: Path) ->
     exact = float((samples.square().sum(dim=1) * (1 - p.square().sum(dim=1))).mean())
     request = _request(traced, _data({"input": samples}, tmp_path), task=TASKS["classification"])
     assert _close(HessianTrace(draws=200).traces(request), [exact])
+
+
+def test_probes_of_outputs_have_the_closed_form_too(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    layer, samples = nn.Linear(5, 3), torch.randn(8, 5)
+    traced = trace_model(nn.Sequential(layer), {"input": samples[:2]})
+    p = layer(samples).softmax(dim=1)
+    exact = float((samples.square().sum(dim=1) * (1 - p.square().sum(dim=1))).mean())
+    request = _request(traced, _data({"input": samples}, tmp_path), task=TASKS["classification"])
+    traces = HessianTrace(draws=300, is_of_outputs=True).traces(request)
+    # Their error counts samples too, so the miss must be far smaller than it.
+    assert traces.mean[0] == pytest.approx(exact, rel=0.1)
+    assert traces.products == 300 * 2
+
+
+def test_layers_of_one_shape_have_signs_of_their_own(tmp_path: Path) -> None:
+    """Equal signs would turn the cross terms of two layers into a bias."""
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    traced = trace_model(model, {"input": torch.randn(2, 6)})
+    data = _data({"input": torch.randn(4, 6)}, tmp_path)
+    request = _request(traced, data, task=TASKS["classification"])
+    (first,), (second,) = (HessianTrace()._directions(request, draw=draw) for draw in (0, 1))
+    agreement = [
+        float((one == other).float().mean())
+        for one, other in ((first["0"], first["2"]), (first["0"], second["0"]))
+    ]
+    assert max(agreement) < 0.95  # of 36 signs, half agree by chance
+    assert all(set(signs.flatten().tolist()) == {-1.0, 1.0} for signs in first.values())
+
+
+def test_the_root_is_that_of_the_fisher_matrix() -> None:
+    """B B^T = diag(p) - p p^T, column by column."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 4)
+    p = logits.softmax(dim=1)[0]
+    root = torch.stack([root_of_fisher(logits, row[None])[0] for row in torch.eye(4)], dim=1)
+    torch.testing.assert_close(root @ root.t(), p.diag() - p[:, None] * p)
+
+
+@pytest.mark.parametrize("network", [networks.convolutions, networks.forms, networks.transformer])
+def test_probes_of_outputs_are_norms_of_gradients_of_each_sample(
+    tmp_path: Path, network: networks.Network
+) -> None:
+    """A second method: autograd on the graph itself, one sample at a time."""
+    model, example = network()
+    traced = trace_model(model, example)
+    task = TASKS["classification" if network is networks.convolutions else "causal_lm"]
+    request = _request(traced, _data(dict(example), tmp_path), task=task)
+    traces = HessianTrace(draws=1, is_of_outputs=True).traces(request)
+    tied = {place for group in traced.graph.shared_weights for place in group}
+    for sample in range(2):
+        alone = {name: value[sample : sample + 1] for name, value in example.items()}
+        outputs = task.outputs(traced.module(**alone), alone)
+        signs = random_signs(outputs.detach(), seed=0, draw=0, places=[sample])
+        along = (outputs * root_of_fisher(outputs.detach(), signs)).sum()
+        mask = alone.get("attention_mask")
+        count = 1.0 if task.name == "classification" else float(outputs.shape[1])
+        count = count if mask is None else float(mask.sum())
+        weights = [traced.weight(layer) for layer in traced.graph.names]
+        slopes = torch.autograd.grad(along, weights, allow_unused=True)
+        for place, slope in enumerate(slopes):
+            if place not in tied:  # autograd cannot tell the uses of one weight apart
+                assert slope is not None
+                wanted = float(slope.square().sum()) / count
+                assert traces.estimates[sample, place] == pytest.approx(wanted, rel=1e-3)
 
 
 def test_attention_and_tied_weights_have_second_derivatives(tmp_path: Path) -> None:
