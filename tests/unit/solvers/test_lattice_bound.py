@@ -7,7 +7,7 @@ import pytest
 from numpy.random import default_rng
 
 from mpsearch.core.problem import Problem
-from mpsearch.solvers import Termination, solve
+from mpsearch.solvers import Termination, lagrangian_core, solve
 from mpsearch.solvers.exhaustive import every_choice
 from mpsearch.solvers.lattice_bound import _basis, _unit, lattice_bound
 from mpsearch.solvers.relaxation import relaxed
@@ -81,6 +81,22 @@ def test_correlated_instances_are_proven(seed: int, budgets: int) -> None:
         scaled = replace(problem, loss=problem.loss * scale)
         again = solve(scaled, "lagrangian_core", time_limit_seconds=10.0)
         assert again.termination is Termination.OPTIMAL
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.05])
+def test_no_claimed_bound_is_above_the_optimum(gap: float) -> None:
+    for seed in range(24):
+        problem = correlated(5, budgets=1 + seed % 3, seed=seed) if seed % 2 else coarse(seed)
+        truth = solve(problem, "exhaustive")
+        relaxation = relaxed(problem)
+        best = lagrangian_core._Best(relaxation, gap=gap)
+        best.look_for_lattice(deadline=float("inf"))
+        claimed = relaxation.unit * (relaxation.bound + best.proven)
+        least = float(problem.loss.min(axis=1).sum())
+        assert truth.choice is None or least + claimed <= truth.loss * (1 + 1e-9)
+        found = solve(problem, "lagrangian_core", gap=gap)
+        assert found.termination is truth.termination
+        assert truth.choice is None or found.bound <= truth.loss * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("seed", range(20))
