@@ -6,7 +6,7 @@ from math import prod
 from typing import Any, Final, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
@@ -33,7 +33,7 @@ class SampleAxis:
     axis: int = 0
     is_inner: bool = False
 
-    def samples_first(self, values: Tensor, samples: int) -> Float[Tensor, "S N ..."]:
+    def samples_first(self, values: Tensor, samples: int) -> Shaped[Tensor, "S N ..."]:
         """Return (samples, what stands beside them, the dimensions behind)."""
         before, behind = prod(values.shape[: self.axis]), values.shape[self.axis + 1 :]
         beside = values.shape[self.axis] // samples

@@ -166,7 +166,7 @@ def measurement_of_numbers(
     )
 
 
-def standard_error(values: Float64[ndarray, "S L F"]) -> Float64[ndarray, "L F"]:
+def standard_error(values: Float64[ndarray, "S *pair"]) -> Float64[ndarray, "*pair"]:
     """Return the standard error of the mean over the first axis; NaN of a single value."""
     if len(values) == 1:
         return np.full(values.shape[1:], np.nan)

@@ -76,6 +76,13 @@ class TestHessianTraceOfLabels(MetricLaws):
         return HessianTrace(draws=4)
 
 
+class TestHessianTraceOfOutputs(MetricLaws):
+    """Curvature of the divergence, from probes of the outputs."""
+
+    def metric(self) -> AbstractMetric:
+        return HessianTrace(draws=2, is_of_outputs=True)
+
+
 class TestLossChange(MetricLaws):
     """Exact rise of the labelled loss."""
 
