@@ -63,14 +63,15 @@ def anneal(  # noqa: PLR0917 - machine code takes arguments by position
             take(form, walk, block, new)
 
 
-def repair(form: Form, walk: Walk, unit: Float[ndarray, " R"]) -> bool:  # noqa: PLR0917 - machine code takes arguments by position
-    """Change single blocks until all budgets are kept, each time at the least loss per relief.
+def repair(form: Form, walk: Walk, unit: Float[ndarray, " R"], most: int) -> int:  # noqa: PLR0917 - machine code takes arguments by position
+    """Change up to `most` blocks until all budgets are kept, each at the least loss per relief.
 
-    Relief is what is overspent in `unit`s per budget. Returns whether it succeeded.
+    Relief is what is overspent in `unit`s per budget. Returns 1 where all are kept, 0 where
+    more changes are needed, -1 where none helps.
     """
-    for _ in range(4 * len(walk.column)):
+    for _ in range(most):
         if _overspent(walk, unit, form, 0, 0) <= 0:
-            return True
+            return 1
         best, holder = np.inf, -1
         for new in range(len(form.allowed)):
             old = walk.column[new // form.formats]
@@ -85,9 +86,9 @@ def repair(form: Form, walk: Walk, unit: Float[ndarray, " R"]) -> bool:  # noqa:
             if score < best:
                 best, holder = score, new
         if holder < 0:
-            return False
+            return -1
         take(form, walk, holder // form.formats, holder)
-    return False
+    return 0
 
 
 def exchange(  # noqa: PLR0917 - machine code takes arguments by position

@@ -17,7 +17,7 @@ from mpsearch.solvers.interaction_loops import Form, Walk, anneal, exchange, rep
 MOST_PRODUCTS = 8192
 # A stage of annealing, and a piece of an exchange pass, take some milliseconds.
 _TRIES = 1 << 14 if HAS_NUMBA else 1 << 9
-_FIRSTS, _PARTNERS = 128 if HAS_NUMBA else 4, 64
+_FIRSTS, _PARTNERS, _REPAIRS = 64 if HAS_NUMBA else 4, 64, 4
 # A round anneals for this long at most, or so many tries per column, whichever ends first.
 _ROUND_SECONDS, _SHARE_OF_ANNEALING, _MOST_TRIES = 4.0, 0.75, 3000
 _MOST_ROUNDS, _VAIN_ROUNDS = 16, 4
@@ -119,7 +119,10 @@ class InteractionSearch:
             tries += stage
             taken = (time.monotonic() - start) / length
             share = max(taken, tries / (_MOST_TRIES * len(self._form.allowed)))
-        if compiled(repair)(self._form, walk, self._width):
+        done = 0
+        while done == 0 and time.monotonic() < deadline:
+            done = compiled(repair)(self._form, walk, self._width, _REPAIRS)
+        if done > 0:
             self._offer(walk.column % self._form.formats)
             self._exchange(walk, deadline=deadline, generator=generator)
         return price

@@ -29,7 +29,8 @@ from mpsearch.solvers.relaxation import relaxed
 # A small problem is enumerated, its proof is exact.
 _LARGEST_EXHAUSTIVE = 20_000
 # Parts of the time: the additive problem, products of columns, the bound; when all must be over.
-_SHARE_OF_ADDITIVE, _SHARE_OF_PRODUCTS, _SHARE_OF_BOUND, _LATEST = 0.2, 0.6, 0.1, 0.98
+_SHARE_OF_ADDITIVE, _SHARE_OF_PRODUCTS, _SHARE_OF_BOUND, _LATEST = 0.4, 0.6, 0.1, 0.95
+_GAP_OF_START = 1e-3
 # One core multiplies about so much in single precision.
 _OPERATIONS_PER_SECOND = 4e10
 # Rows of products between two looks at the clock: about a tenth of a second.
@@ -60,7 +61,9 @@ def solve_interactions(
     start = time.monotonic()
     square = np.einsum("sdf,sdf->df", probes, probes, dtype=float) / len(probes)
     additive = replace(problem, loss=np.where(problem.mask, square, np.nan))
-    first = Auto(time_limit_seconds=_SHARE_OF_ADDITIVE * time_limit_seconds).solve(additive)
+    # A start needs no proof, but there has to be one.
+    limit = _SHARE_OF_ADDITIVE * time_limit_seconds
+    first = Auto(gap=_GAP_OF_START, time_limit_seconds=limit).solve(additive)
     if first.choice is None:
         return [first for _ in rhos]
     if math.prod(problem.mask.sum(axis=1).tolist()) <= _LARGEST_EXHAUSTIVE:
