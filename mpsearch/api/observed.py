@@ -16,9 +16,12 @@ from uuid_utils.compat import uuid7
 
 from mpsearch.jobs.fleet import Fleet
 from mpsearch.jobs.job import JobState
+from mpsearch.jobs.logs import ACCESS
 from mpsearch.jobs.store import JobStore
 
-_LOG: Final = logging.getLogger("mpsearch.access")
+_LOG: Final = logging.getLogger(ACCESS)
+# A person at a terminal wants to see what is wrong, and not each answer.
+_LOG.setLevel(logging.WARNING)
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADER: Final = "x-request-id"
 _BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)

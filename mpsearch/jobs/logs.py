@@ -6,6 +6,8 @@ from typing import IO, Final
 import structlog
 
 _LOGGER: Final = "mpsearch"
+# Each answer, for machines only.
+ACCESS: Final = "mpsearch.access"
 
 
 def log_as_json(stream: IO[str], *, level: int = logging.INFO) -> None:
@@ -37,3 +39,4 @@ def log_as_json(stream: IO[str], *, level: int = logging.INFO) -> None:
     # The command line shows records to people: here they would stand twice.
     ours.handlers = []
     ours.setLevel(level)
+    logging.getLogger(ACCESS).setLevel(level)

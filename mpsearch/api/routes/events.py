@@ -87,7 +87,7 @@ async def get_events(
 async def _stream(hub: EventHub, job_id: str, *, after: int) -> AsyncIterator[bytes]:
     batches = hub.follow(job_id, after=after)
     # A wait that is cut off would end the generator, so each goes on through the pings.
-    coming = asyncio.ensure_future(anext(batches, ()))
+    coming = asyncio.create_task(_next(batches))
     try:
         yield KEEPALIVE_COMMENT
         while True:
@@ -100,7 +100,7 @@ async def _stream(hub: EventHub, job_id: str, *, after: int) -> AsyncIterator[by
                 return
             for event in events:
                 yield _encoded(event)
-            coming = asyncio.ensure_future(anext(batches, ()))
+            coming = asyncio.create_task(_next(batches))
     finally:
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
@@ -112,11 +112,19 @@ async def _awaited(
 ) -> tuple[JobEvent, ...]:
     batches = hub.follow(job_id, after=after)
     try:
-        return await asyncio.wait_for(anext(batches, ()), timeout=seconds or 0.1)
+        return await asyncio.wait_for(_next(batches), timeout=seconds or 0.1)
     except TimeoutError:
         return ()
     finally:
         await batches.aclose()  # type: ignore[attr-defined]  # an async generator has it
+
+
+async def _next(batches: AsyncIterator[tuple[JobEvent, ...]]) -> tuple[JobEvent, ...]:
+    """Return the next events, none at the end; `anext` with a default is no coroutine."""
+    try:
+        return await anext(batches)
+    except StopAsyncIteration:
+        return ()
 
 
 def _encoded(event: JobEvent) -> bytes:

@@ -28,6 +28,7 @@ def lines(tmp_path: Path) -> Iterator[Path]:
     root.handlers, ours.handlers = before[0], before[2]
     root.setLevel(before[1])
     ours.setLevel(before[3])
+    logging.getLogger("mpsearch.access").setLevel(logging.WARNING)
 
 
 def test_a_server_that_can_take_jobs_is_ready(

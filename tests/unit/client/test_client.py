@@ -106,6 +106,17 @@ def test_a_job_goes_from_upload_to_plan(
     assert (caught.value.status, caught.value.kind) == (404, "absent")
 
 
+def test_a_stream_comes_to_its_end_over_a_real_connection(
+    client: Client, running: tuple[str, Service]
+) -> None:
+    job = running[1].store.add({})
+    threading.Timer(0.3, end, (running[1], job.id)).start()
+    answer = client._http.get(f"/v1/jobs/{job.id}/events")
+    assert [line for line in answer.text.splitlines() if line.startswith("id: ")] == [
+        f"id: {number}" for number in range(1, 5)
+    ]
+
+
 def test_what_the_service_has_is_not_sent_again(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 3_000_000)

@@ -1,0 +1,15 @@
+"""What the service has to reach."""
+
+from benchmarks.bar import Target
+
+TARGETS: dict[str, Target] = {
+    "list page of 20,000 jobs, p99": Target(unit="ms", at_most=30),
+    "start-up with 20,000 jobs": Target(unit="s", at_most=5),
+    # Both at once, the load generator on the same two cores.
+    "POST at 100 requests/s, p99": Target(unit="ms", at_most=50),
+    "GET at 100 requests/s, p99": Target(unit="ms", at_most=20),
+    "streams that got every event": Target(unit="share", at_least=1),
+    "memory of the server with its streams": Target(unit="MB", at_most=1000),
+    "memory that an upload of 500 MB takes": Target(unit="MB", at_most=64),
+    "layers of the sandbox that hold": Target(unit="layers", at_least=3),
+}
