@@ -3,6 +3,7 @@
 from mpsearch.core.graph import Layer, LayerGraph, Op
 from mpsearch.core.hardware import Support
 from mpsearch.search import reference_assignments
+from mpsearch.search.references import pattern_of, pinned
 
 
 def layer(name: str, op: Op) -> Layer:
@@ -48,3 +49,12 @@ def test_a_layer_that_cannot_take_a_format_stays_in_the_base() -> None:
 def test_a_format_that_no_layer_takes_gives_no_plan() -> None:
     found = reference_assignments(GRAPH, base="bf16", formats=("w2",), support=SUPPORT)
     assert found == ({"embed": "bf16", "one": "bf16", "two": "bf16"},)
+
+
+def test_pins_hold_in_references_and_the_last_pattern_counts() -> None:
+    plan = {"embed": "w8", "one": "w4g128", "two": "w8a8"}
+    fixed = {"*": "w8", "o*": "fp32"}
+    assert pinned(plan, fixed=fixed, base="bf16") == {"embed": "w8", "one": "bf16", "two": "w8"}
+    assert pinned(plan, fixed={}, base="bf16") == plan
+    assert pattern_of("one", fixed=fixed) == "fp32"
+    assert pattern_of("one", fixed={"two": "w8"}) is None

@@ -1,17 +1,17 @@
 """The winner is the best that was measured to keep the budgets, whatever was forecast."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from mpsearch.core.hardware import Device, Support
-from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.core.plan import ActivationQuantizer, Budget, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, MeasuredPlan, SensitivityTable
 from mpsearch.errors import InfeasibleBudgetError
-from mpsearch.formulation import Yardsticks, parse_budgets
+from mpsearch.formulation import Yardsticks, parse_budgets, plan_of
 from mpsearch.search import Judged, SearchSpace, search_rounds
 from mpsearch.verification.contest import Entry, Latency
 from mpsearch.verification.quality import Quality
@@ -180,3 +180,37 @@ def test_none_that_builds_says_why() -> None:
 
     with pytest.raises(InfeasibleBudgetError, match="does not compile"):
         rounds(FakeContest(breaks=always))
+
+
+def test_what_was_verified_better_joins_the_contest_once() -> None:
+    """Where latency is limited the optimum of the tables stays in, for forecasts may fail."""
+    asked: list[tuple[CostTable, tuple[Budget, ...]]] = []
+
+    def suggest(cost: CostTable, budgets: Sequence[Budget]) -> tuple[Plan, ...]:
+        asked.append((cost, tuple(budgets)))
+        names = {"a": "fp32", "b": "fp32", "c": "w8a8", "d": "w8a8"}
+        table = space().sensitivity
+        return (plan_of(table, cost, assignment=names, budgets=budgets, origin="suggested"),)
+
+    def suggested_is_best(plan: Plan) -> float:
+        return 0.0 if plan.origin == "suggested" else 1.0
+
+    contest = FakeContest(loss=suggested_is_best)
+    tried = search_rounds(
+        replace(space(), suggest=suggest),
+        contest=contest,
+        parsed=parse_budgets({"latency": "150% of fastest"}),
+        yardsticks=YARDSTICKS,
+    )
+    assert tried[0].entry.plan.origin == "suggested"
+    assert len(asked) == 1
+    assert asked[0][1][0].limit == pytest.approx(300.0)
+    assert any(plan.origin.startswith("optimum") for plan in contest.held[0])
+
+
+def test_predictions_are_ranked_by_their_divergence() -> None:
+    quality = Quality(loss=1.0, stderr=0.0, samples=8, fidelity={"kl": 0.25, "agreement": 0.9})
+    judged = Judged(
+        entry=Entry(plan=Plan(assignment={}), quality=quality), budgets=(), is_reference=False
+    )
+    assert (judged.merit, judged.loss) == (0.25, 1.0)
