@@ -1,5 +1,6 @@
 """Small models with random weights, exported here by both of torch's exporters."""
 
+import copy
 import io
 import logging
 import warnings
@@ -156,6 +157,9 @@ def _t5() -> Example:
     inputs = {**_text(), "decoder_input_ids": torch.randint(3, 90, (2, 5))}
     free = {**_TOKENS, "decoder_input_ids": {0: "batch", 1: "steps"}}
     model = T5ForConditionalGeneration(config)
+    # As in GPT-2: the table that encoder, decoder and head share would be stored twice.
+    model.decoder.embed_tokens = copy.deepcopy(model.decoder.embed_tokens)
+    model.lm_head = copy.deepcopy(model.lm_head)
     return _wrapped(model, inputs=inputs, output="logits", free=free, use_cache=False)
 
 
