@@ -120,11 +120,11 @@ Effort: TypeAlias = Annotated[
     float,
     typer.Option(
         "--effort",
-        help="What measuring and refining may spend, in exact passes; there are rounds from 2 on.",
+        help="What search may spend, in exact passes of all layers; rounds from 2.5 on.",
     ),
 ]
 Seconds: TypeAlias = Annotated[
-    float | None, typer.Option("--seconds", help="Begin no round of refining after so long.")
+    float | None, typer.Option("--seconds", help="What measuring may take: lowers the effort.")
 ]
 Solver: TypeAlias = Annotated[
     str, typer.Option("--solver", help="auto, highs, pulp or exhaustive.")

@@ -180,6 +180,11 @@ def measure_prepared(
     )
 
 
+def default_formats(runtime: str) -> tuple[str, ...]:
+    """Return the formats that are tried under a runtime unless others are asked for."""
+    return tuple(dict.fromkeys(chain.from_iterable(_DEFAULT_FORMATS[runtime].values())))
+
+
 def check_device(device: str) -> None:
     """Refuse a device that no runtime here drives.
 
@@ -208,7 +213,7 @@ def runtime_named(name: str) -> AbstractRuntime:
 
 def _checked_formats(formats: Sequence[str] | None, *, runtime: str) -> tuple[str, ...]:
     """Return the formats to try, less the bases, which are always there."""
-    known = tuple(dict.fromkeys(chain.from_iterable(_DEFAULT_FORMATS[runtime].values())))
+    known = default_formats(runtime)
     chosen = known if formats is None else tuple(formats)
     names = tuple(name for name in chosen if not format_named(name).is_floating)
     if not names:

@@ -11,7 +11,6 @@ from numpy import ndarray
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
-from mpsearch.errors import UsageError
 from mpsearch.formulation import plan_of
 from mpsearch.search import SearchSpace
 from mpsearch.search.decoupled import decoupled
@@ -20,54 +19,26 @@ from mpsearch.search.portfolio import portfolio
 from mpsearch.search.refinement import Allowance, Refined, Refinement, Step, pass_forwards
 from mpsearch.search.true_loss import TrueLoss
 from mpsearch.sensitivity import OutputProbe
-from mpsearch.workflow.changes import EXACT, divergence_table
+from mpsearch.workflow.changes import divergence_table
 from mpsearch.workflow.decoupling import GroupTables, measure_groups
-from mpsearch.workflow.measure import Measured, measure_prepared
+from mpsearch.workflow.effort import (
+    Effort,
+    effort_told,
+    exact_pass_seconds,
+    metric_of,
+    probe_draws,
+    probe_forwards,
+)
+from mpsearch.workflow.measure import (
+    Measured,
+    default_formats,
+    measure_prepared,
+    runtime_named,
+)
 from mpsearch.workflow.prepare import Prepared
 
-# In exact passes: one, and the verification of what it proposes.
-DEFAULT_EFFORT: Final = 1.25
-# Below, an exact pass would leave nothing to verify with: random directions take its place.
-EXACT_FROM: Final = 1.2
-# From here on random directions are proposed from beside the exact pass.
-_PROBE_FROM: Final = 1.6
-# Directions per sample: at least three, more where samples are few.
-_FEWEST_DRAWS: Final = 3
-_MOST_DRAWS: Final = 8
-_NUMBERS: Final = 1000
-# A draw runs forward and backward, and a product per layer and format; as it was timed.
-_FORWARDS_PER_DRAW: Final = 3.0
 # Plans handed on to be built.
 _HANDED_ON: Final = 2
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Effort:
-    """How much may be spent: `passes` in exact passes of single layers, and seconds."""
-
-    passes: float = DEFAULT_EFFORT
-    seconds: float = float("inf")
-
-    @staticmethod
-    def of(passes: float, *, seconds: float | None) -> "Effort":
-        """Return the effort that a user asks for.
-
-        Raises:
-            UsageError: It is not positive.
-        """
-        limit = float("inf") if seconds is None else float(seconds)
-        if not (passes > 0 and limit > 0):
-            raise UsageError(
-                f"Effort {passes:g} within {limit:g} s leaves nothing to spend. Expected positive "
-                f"numbers, such as {DEFAULT_EFFORT} exact passes. Allow more."
-            )
-        return Effort(passes=float(passes), seconds=limit)
-
-    @property
-    def is_exact(self) -> bool:
-        """Return whether every pair of layer and format is measured by itself."""
-        return self.passes >= EXACT_FROM
 
 
 @final
@@ -167,9 +138,14 @@ class Suggester:
     @property
     def _spent(self) -> float:
         """Return what random directions cost, in forwards."""
-        uses = not self._effort.is_exact or self._effort.passes >= _PROBE_FROM
-        draws = probe_draws(self._prepared.calibration.samples)
-        return draws * (_FORWARDS_PER_DRAW + len(self._scope.formats)) if uses else 0.0
+        if not self._effort.has_probe:
+            return 0.0
+        return probe_forwards(self._draws, formats=len(self._scope.formats))
+
+    @property
+    def _draws(self) -> int:
+        formats = self._scope.formats
+        return probe_draws(self._prepared, effort=self._effort, formats=formats)
 
     def _all_tables(self) -> dict[str, SensitivityTable]:
         """Return the tables to propose from, measured at the first need."""
@@ -180,9 +156,8 @@ class Suggester:
                 found["divergence"] = divergence_table(
                     self._changes, scope=self._scope, seed=self._seed
                 )
-                if self._effort.passes >= _PROBE_FROM:
-                    draws = probe_draws(self._prepared.calibration.samples)
-                    found["output_probe"] = self._measured(OutputProbe(draws=draws))
+                if self._effort.has_probe:
+                    found["output_probe"] = self._measured(OutputProbe(draws=self._draws))
             self._tables = found
         return self._tables
 
@@ -200,6 +175,7 @@ class Ground:
     measured: Measured
     space: SearchSpace
     suggester: Suggester
+    notes: tuple[str, ...] = ()
 
 
 def explore(
@@ -222,6 +198,9 @@ def explore(
     """
     if groups:
         layers_by_group(groups, prepared.traced.graph)
+    if effort.seconds < float("inf"):
+        effort = effort.within(exact_pass_seconds(prepared, formats=formats, runtime=runtime))
+    engine = runtime_named(runtime)
     measured = measure_prepared(
         prepared,
         formats=formats,
@@ -229,7 +208,9 @@ def explore(
         threads=threads,
         seed=seed,
         progress=progress,
-        metric=metric_of(effort, samples=prepared.calibration.samples),
+        metric=metric_of(
+            effort, prepared=prepared, formats=formats or default_formats(engine.name)
+        ),
         keeps_changes=effort.is_exact,
         fixed=fixed,
     )
@@ -249,17 +230,8 @@ def explore(
         solver=solver,
         suggest=suggester,
     )
-    return Ground(measured=measured, space=space, suggester=suggester)
-
-
-def probe_draws(samples: int) -> int:
-    """Return how many random directions a sample gets: too few numbers ruin interactions."""
-    return int(np.clip(-(-_NUMBERS // samples), _FEWEST_DRAWS, _MOST_DRAWS))
-
-
-def metric_of(effort: Effort, *, samples: int) -> str | OutputProbe:
-    """Return what the sensitivity table is measured by."""
-    return EXACT if effort.is_exact else OutputProbe(draws=probe_draws(samples))
+    notes = (effort_told(effort, measured=measured, prepared=prepared),)
+    return Ground(measured=measured, space=space, suggester=suggester, notes=notes)
 
 
 def rounds_told(refined: Sequence[Refined]) -> tuple[str, ...]:

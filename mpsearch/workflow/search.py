@@ -20,6 +20,7 @@ from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
 from mpsearch.workflow.decoupling import GroupingSource, read_groups
+from mpsearch.workflow.effort import DEFAULT_EFFORT, Effort
 from mpsearch.workflow.measure import Measured, check_device
 from mpsearch.workflow.phases import PhaseClock
 from mpsearch.workflow.prepare import (
@@ -29,13 +30,7 @@ from mpsearch.workflow.prepare import (
     TaskSource,
     prepare,
 )
-from mpsearch.workflow.refine import (
-    DEFAULT_EFFORT,
-    Effort,
-    Ground,
-    explore,
-    rounds_told,
-)
+from mpsearch.workflow.refine import Ground, explore, rounds_told
 from mpsearch.workflow.report import Summary, report
 from mpsearch.workflow.solve import FrontPoint
 from mpsearch.workflow.wanted import Found, Wanted
@@ -161,8 +156,9 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         progress: Called with each step of long work.
         solver: Name of the solver.
         effort: What sensitivity and refinement may spend, in exact passes of every layer and
-            format: below 1.2 random directions stand for the pass, from 2 on there are rounds.
-        seconds: No round begins after so long; None for no limit.
+            format: below 1.2 random directions stand for the pass, from 2.5 on there are rounds.
+        seconds: What measuring may take: it lowers the effort where an exact pass takes
+            longer here, and no round begins after it. None for no limit.
         groups: Groups of layers with metrics of their own: a TOML file, or "diffusion".
 
     Raises:
@@ -254,7 +250,11 @@ def _result(
         front=found.front,
         model=None if deployment is None else deployment.model,
         phases=clock.phases(),
-        notes=(*_notes(found, own_validation=own_validation), *rounds_told(refined)),
+        notes=(
+            *_notes(found, own_validation=own_validation),
+            *ground.notes,
+            *rounds_told(refined),
+        ),
         trace=ground.suggester.steps,
     )
 
