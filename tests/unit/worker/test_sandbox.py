@@ -66,7 +66,7 @@ REFUSED = {
     "unshare": "call(272 if sys.maxsize and os.uname().machine == 'x86_64' else 97, 0x10000000)",
     "become another user": "os.setuid(12345)",
     "take all memory": "bytearray(2 ** 46)",
-    "write more than a file may hold": "f = (scratch / 'big').open('wb'); f.truncate(2 ** 45)",
+    "write more than a file may hold": "f = (scratch / 'big').open('wb'); f.truncate(2 ** 37)",
     "widen a limit": "import resource; resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))",
 }
 ALLOWED = {
