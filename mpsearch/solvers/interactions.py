@@ -64,6 +64,9 @@ def solve_interactions(
     # A start needs no proof, but there has to be one.
     limit = _SHARE_OF_ADDITIVE * time_limit_seconds
     first = Auto(gap=_GAP_OF_START, time_limit_seconds=limit).solve(additive)
+    if first.choice is None and first.termination is Termination.LIMIT:
+        # The first call of a process may spend its time loading machine code.
+        first = Auto(gap=_GAP_OF_START, time_limit_seconds=limit).solve(additive)
     if first.choice is None:
         return [first for _ in rhos]
     if math.prod(problem.mask.sum(axis=1).tolist()) <= _LARGEST_EXHAUSTIVE:

@@ -34,10 +34,10 @@ class Clock:
         return counted
 
 
-def rough(*, edges: bool) -> Problem:
+def rough(*, edges: bool, most: int) -> Problem:
     generator = default_rng(3)
     blocks = 40
-    cost = generator.integers(0, 1000, (2, blocks, 4))
+    cost = generator.integers(0, most, (2, blocks, 4))
     low, high = cost.min(axis=2).sum(axis=1), cost.max(axis=2).sum(axis=1)
     ends = np.stack([np.arange(blocks - 1), np.arange(1, blocks)], axis=1)
     return Problem(
@@ -49,12 +49,12 @@ def rough(*, edges: bool) -> Problem:
     )
 
 
-@pytest.mark.parametrize("edges", [False, True])
-@pytest.mark.parametrize("chunks", [1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
+@pytest.mark.parametrize(("edges", "most"), [(False, 1000), (False, 8), (True, 1000)])
+@pytest.mark.parametrize("chunks", range(1, 40))
 def test_no_chunk_is_begun_after_the_time_is_up(
-    monkeypatch: pytest.MonkeyPatch, chunks: int, *, edges: bool
+    monkeypatch: pytest.MonkeyPatch, chunks: int, most: int, *, edges: bool
 ) -> None:
-    problem = rough(edges=edges)
+    problem = rough(edges=edges, most=most)
     solver = "chain_core" if edges else "lagrangian_core"
     optimum = solve(problem, solver, gap=0.0)
     assert optimum.termination is not Termination.INFEASIBLE
