@@ -24,8 +24,8 @@ _LOOK_SECONDS: Final = 0.02
 _SECONDS_UNTIL_A_RUNNER: Final = 120.0
 # A job that ended before its moment came proves nothing, so another takes its place, so often.
 _MOST_TRIES: Final = 5
-# The kind of value that the cache keeps per layer and batch.
-_MEASURED: Final = "output_error"
+# The kind of value that the cache keeps per layer, format and batch.
+_MEASURED: Final = "output_changes"
 
 
 def kills(*, small: bool) -> Iterator[Bar]:
