@@ -27,6 +27,7 @@ def own_file(traced: TracedModel, origin: OnnxModel) -> onnx.ModelProto:
     model.CopyFrom(origin.structure)
     _name_nodes_(model.graph)
     _mark_layers_(model.graph, traced)
+    _give_shapes_(model.graph, traced)
     _add_weights_(model.graph, origin)
     return model
 
@@ -58,6 +59,20 @@ def _mark_layers_(graph: onnx.GraphProto, traced: TracedModel) -> None:
                 )
             del node.metadata_props[:]
             node.metadata_props.add(key=LAYER_KEY, value=layer)
+
+
+def _give_shapes_(graph: onnx.GraphProto, traced: TracedModel) -> None:
+    """Give outputs without a shape the traced one: onnx's checker and runtimes ask for it."""
+    (result,) = (node for node in traced.module.graph.nodes if node.op == "output")
+    for described, node in zip(graph.output, result.all_input_nodes, strict=False):
+        kind = described.type.tensor_type
+        if kind.HasField("shape"):
+            continue
+        kind.shape.Clear()
+        for size in node.meta["val"].shape:
+            dimension = kind.shape.dim.add()
+            if isinstance(size, int):
+                dimension.dim_value = size
 
 
 def _add_weights_(graph: onnx.GraphProto, origin: OnnxModel) -> None:

@@ -1,5 +1,6 @@
 """The path by HTTP, on a real server with a real worker and a small real model."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,10 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 
+import mpsearch
 from benchmarks.rest.server import Server, SmallModel
 from mpsearch.core.files import load_plan
+from mpsearch.testing.onnx_files import evaluated, small_network
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +75,39 @@ def test_the_calls_of_the_readme_bring_a_plan(server: Server) -> None:
 def said(call: str) -> str:
     """Return what a curl command writes to stdout."""
     return subprocess.run(shlex.split(call), capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("way", ["under a root", "uploaded"])
+def test_an_onnx_file_becomes_a_plan_that_runs(
+    server: Server, model: SmallModel, tmp_path: Path, way: str
+) -> None:
+    network = small_network()
+    content = network.SerializeToString()
+    (model.folder / "net.onnx").write_bytes(content)
+    (given,) = network.graph.input
+    shape = [each.dim_value or 24 for each in given.type.tensor_type.shape.dim]
+    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    np.savez(model.folder / "images.npz", x=images)
+    source: dict[str, object] = {"root": "r", "path": "net.onnx"}
+    if way == "uploaded":
+        name = "sha256:" + hashlib.sha256(content).hexdigest()
+        server.client.put(f"/v1/blobs/{name}", content=content).raise_for_status()
+        source = {"files": {"net.onnx": name}}
+    body = {
+        "model": source,
+        "calibration": {"root": "r", "path": "images.npz"},
+        "budgets": {"weight_bytes": "60%"},
+    }
+    job_id = server.post(body)
+    job = server.ended(job_id)
+    assert job["metadata"]["state"] == "succeeded", job
+    plan_model = tmp_path / "model.onnx"
+    plan_model.write_bytes(server.client.get(f"/v1/jobs/{job_id}/model").content)
+    (found,) = mpsearch.load(plan_model)({"x": images[:1]}).values()
+    expected = evaluated(network, x=images[:1])
+    # Eight bits change a random network a little; another network would change it wholly.
+    cosine = (found * expected).sum() / np.linalg.norm(found) / np.linalg.norm(expected)
+    assert cosine > 0.95
 
 
 def test_an_infeasible_budget_ends_with_the_nearest_reachable_values(
