@@ -120,6 +120,7 @@ def test_search_passes_everything_on_and_shows_the_proof(
         "minimise": "latency",
         "effort": 5.0,
         "seconds": 60.0,
+        "groups": None,
     }
     assert found["plan"]["assignment"] == PLAN.assignment
     assert [row["passed"] for row in found["verification"]] == [True, False]

@@ -116,7 +116,8 @@ def test_time_is_kept_and_the_best_answer_returned() -> None:
     found = solve(problem, "lagrangian_core", time_limit_seconds=1.0, gap=0.0)
     assert found.termination is Termination.LIMIT
     assert found.choice is not None
-    assert found.gap < 1e-3
+    # How near it comes in a second depends on the machine; nothing at all would be no answer.
+    assert found.gap < 1e-2
     assert found.seconds < 6.0
 
 
