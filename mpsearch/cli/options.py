@@ -18,7 +18,8 @@ Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Write the answer as JSON; stdout holds nothing else.")
 ]
 Model: TypeAlias = Annotated[
-    Path | None, typer.Option("--model", help="Hugging Face folder with safetensors weights, or an ONNX file.")
+    Path | None,
+    typer.Option("--model", help="Hugging Face folder with safetensors weights, or an ONNX file."),
 ]
 ModelFrom: TypeAlias = Annotated[
     str | None,
