@@ -36,6 +36,7 @@ _Digest: TypeAlias = Annotated[
 @router.head(
     "/v1/blobs/sha256:{digest}",
     summary="Ask for a file",
+    response_class=Response,
     responses={200: {"description": "It is here."}, **documented(404, 422)},
 )
 def head_blob(digest: _Digest, tenant: TheTenant) -> Response:

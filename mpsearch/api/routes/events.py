@@ -25,6 +25,16 @@ _LONGEST_WAIT: Final = 60
 # Shorter than the minute after which many proxies close what is silent.
 _SECONDS_BETWEEN_PINGS: Final = 15.0
 _STREAM: Final = "text/event-stream"
+# Of the stream, item by item (OpenAPI 3.2, sequential media types).
+_EVENT: Final = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "What `Last-Event-ID` takes."},
+        "event": {"type": "string", "description": "`state` or `progress`."},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["id", "event", "data"],
+}
 
 
 @router.get(
@@ -34,7 +44,7 @@ _STREAM: Final = "text/event-stream"
     responses={
         200: {
             "description": "A stream of events until the job has ended; with `wait`, a list.",
-            "content": {_STREAM: {"schema": {"type": "string"}}},
+            "content": {_STREAM: {"itemSchema": _EVENT}},
         },
         204: {"description": "The job has ended, and nothing came after `Last-Event-ID`."},
         **documented(404, 422),
