@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import numpy as np
 import torch
@@ -20,6 +20,12 @@ from mpsearch.tasks.tokens import TEXT, load_tokenizer, tokenised
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+# What NumPy says of a file that is damaged, or claims more numbers than there can be.
+_UNREADABLE: Final = (
+    *(OSError, ValueError, zipfile.BadZipFile, EOFError),
+    *(OverflowError, MemoryError),
+)
 
 _Placed: TypeAlias = tuple[Batch, Sequence[int]]
 
@@ -137,7 +143,7 @@ class _Reader:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = dict(archive)
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except _UNREADABLE as error:
             raise DataError(
                 f"Data file {str(path)!r} cannot be read: {error}. Expected an .npz of plain "
                 "arrays of numbers, without pickles. Save it with numpy.savez."
@@ -156,7 +162,7 @@ class _Reader:
 
     def _of_jsonl(self, path: Path) -> Iterator[_Placed]:
         records: list[Mapping[str, Any]] = []
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     records.append(_parsed(line, where=f"{str(path)!r} line {number}"))
@@ -263,10 +269,10 @@ def _samples_of(batch: Batch, *, names: Sequence[str]) -> int:
     return len(batch[names[0]])
 
 
-def _parsed(line: str, *, where: str) -> Mapping[str, Any]:
+def _parsed(line: bytes, *, where: str) -> Mapping[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or thousands of levels
         raise DataError(
             f"Data file {where} is no JSON: {error}. Expected one object per line. Mend the line."
         ) from error

@@ -1,6 +1,7 @@
 """What can be read, and one clear error for each thing that cannot."""
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,27 @@ def test_lengths_of_tokens_are_free_but_those_of_numbers_are_not(tmp_path: Path)
     assert data.samples == 2
     with pytest.raises(DataError, match="not 'mask'"):
         check_fits(data, {"mask": ids})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 100_000, '{"text": "é"}'.encode("latin-1"), b'{"text": '],
+    ids=["deep", "latin", "cut"],
+)
+def test_a_line_that_cannot_be_read_is_named(line: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_bytes(b'{"x": [1.0]}\n' + line + b"\n")
+    with pytest.raises(DataError, match=r"line 2.*Mend the line"):
+        read_data(file, input_names=("x",), batch_size=2, folder=tmp_path)
+
+
+@pytest.mark.parametrize("claimed", [2**40, 2**70])
+def test_an_array_that_claims_more_than_there_is_is_refused(claimed: int, tmp_path: Path) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({claimed},), }}"
+    length = len(header) + 1
+    content = b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + header.encode() + b"\n"
+    file = tmp_path / "bad.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", content)
+    with pytest.raises(DataError, match=r"bad\.npz"):
+        read_data(file, input_names=("x",), batch_size=2, folder=tmp_path)
