@@ -1,7 +1,7 @@
 """How long a job will take and how much memory: from sizes of files, without reading them.
 
-Each part is a straight line through two measured searches of version 0.1 on two cores of a
-shared AMD EPYC: a transformer of 0.1 MB, and MiniLM-L6 with 90 MB.
+A rule of thumb, not a measurement: a straight line through how long a search of MiniLM-L6
+(90 MB) took on two cores of a shared AMD EPYC. Slope and memory were not checked on others.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from mpsearch.jobs.request import JobRequest
 from mpsearch.jobs.sources import Sources
 
-_BASIS: Final = "sizes of the files, and searches of MiniLM-L6 (90 MB) on two cores"
+_BASIS: Final = "a rule of thumb: sizes of the files, by a search of MiniLM-L6 on two cores"
 _MEGABYTE: Final = 1e6
 # (seconds of the smallest search, seconds per megabyte of weights).
 _SECONDS: Final[Mapping[str, tuple[float, float]]] = {"simulation": (12.0, 0.6)}
@@ -26,7 +26,7 @@ _COPIES: Final = 6.0
 
 @final
 class Estimate(BaseModel):
-    """What a job would take; within a factor of about three, and less for what is cached."""
+    """What a job would take, by a rule of thumb; less for what is cached."""
 
     seconds: Annotated[float, Field(examples=[220.0])]
     memory_bytes: Annotated[int, Field(examples=[1_740_000_000])]

@@ -17,6 +17,7 @@ from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.cost import CoreState, profile_workloads, support_of
 from mpsearch.errors import FormatError, UnsupportedFeatureError
 from mpsearch.execution import dynamic_group_of, observe_ranges
+from mpsearch.formulation.envelope import monotone_envelope
 from mpsearch.runtimes import RUNTIMES, AbstractRuntime
 from mpsearch.search import reference_assignments
 from mpsearch.sensitivity.metric import AbstractMetric
@@ -170,7 +171,9 @@ def measure_prepared(
     else:
         table = exact_table(changes, scope=scope, seed=seed)
     base_loss = {base: _base_loss(prepared, base=base) for base in engine.bases}
-    sensitivity = replace(table, base_loss=base_loss, quantizers=quantizers)
+    measured = replace(table, base_loss=base_loss, quantizers=quantizers)
+    # Noise must not make fewer bits look better: an optimiser would take them for nothing.
+    sensitivity = monotone_envelope(measured).table
     return Measured(
         sensitivity=sensitivity,
         costs=costs,
