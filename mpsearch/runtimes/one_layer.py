@@ -54,7 +54,9 @@ def try_layer(runtime: AbstractRuntime, layer: Layer, *, format_name: str, base:
         ]
         outputs = [{"output": each.run({_INPUT: inputs})["output"]} for each in built]
     except (DeploymentError, FormatError) as error:
-        _LOG.info("No support for %s in %s: %s", layer.signature, format_name, error)
+        # That a layer cannot take a format is known from its shape and no finding.
+        level = logging.DEBUG if isinstance(error, FormatError) else logging.INFO
+        _LOG.log(level, "No support for %s in %s: %s", layer.signature, format_name, error)
         return Support.NONE
     expected = _expected(runtime, layer, format_=format_, weight=weight, inputs=inputs)
     distance = max(_distance(each, expected) for each in outputs)
