@@ -234,7 +234,10 @@ def _exponent_for(largest: float) -> int:
 
 def _histogram(flat: Float32[ndarray, " N"], exponent: int) -> Int64[ndarray, " bins"]:
     # A power of two: the product is exact, so a number falls into one bin at every width.
-    places = np.floor(flat * np.float32(2.0**-exponent)).astype(np.int32)
+    scaled = flat * np.float32(2.0**-exponent)
+    places = np.floor(scaled).astype(np.int32)
+    # Unless it is too small to be told from zero; then it still lies on its side of zero.
+    places -= (scaled == 0) & (flat < 0)
     return np.bincount(places + _BINS, minlength=2 * _BINS)
 
 

@@ -54,6 +54,14 @@ def test_order_and_size_of_batches_change_nothing(
         np.testing.assert_array_equal(other.counts, whole.counts)
 
 
+def test_what_is_next_to_nothing_stays_on_its_side_of_zero_in_any_batch() -> None:
+    # The least number below zero vanishes when it is scaled by the width of a wide bin.
+    values = np.array([-1e-45, 1e6, 0.5], dtype=np.float32)
+    whole = _observed(values, method="percentile")
+    parts = _observed(values[:1], values[1:], method="percentile")
+    np.testing.assert_array_equal(parts.counts, whole.counts)
+
+
 def test_minmax_covers_all_that_was_seen_and_zero() -> None:
     quantizer = activation_quantizer(_observed(np.array([[2.0, 5.1]], np.float32), method="minmax"))
     assert (quantizer.low, quantizer.zero_point, quantizer.samples) == (0.0, 0, 1)
