@@ -8,17 +8,16 @@ import numpy as np
 import onnx
 from jaxtyping import Float
 from numpy import ndarray
-from numpy.random import Generator
 
 from benchmarks.bar import Bar, judged
+from benchmarks.cost.plans import held_out_plans
 from benchmarks.path import minilm
 from benchmarks.path.targets import TARGETS
-from mpsearch.core.graph import LayerGraph, Op
+from mpsearch.core.graph import LayerGraph
 from mpsearch.core.hardware import Resource, Workload
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.core.tables import CostTable
 from mpsearch.cost import profile, time_together
-from mpsearch.cost.sampling import assignment_of, random_choices
 from mpsearch.cost.whole_plans import example_inputs
 from mpsearch.export import export_plan
 from mpsearch.runtimes import RUNTIMES, AbstractExecutable
@@ -76,8 +75,8 @@ class _Trial:
     def of(base: onnx.ModelProto, graph: LayerGraph, *, precision: str, small: bool) -> "_Trial":
         table = _profile(base, graph, precision=precision)
         generator = np.random.default_rng(2024)
-        counts = (4, 2) if small else (12, 6)
-        plans = _plans(table, graph, counts=counts, generator=generator)
+        random, smart = (4, 2) if small else (12, 6)
+        plans = held_out_plans(table, graph, random=random, smart=smart, generator=generator)
         known = [plan for plan in table.measured if plan.role == "reference"][:: 4 if small else 2]
         builds = [
             _build(base, assignment, table=table)
@@ -170,61 +169,6 @@ def _profile(base: onnx.ModelProto, graph: LayerGraph, *, precision: str) -> Cos
 
 def _workload(base: onnx.ModelProto) -> Workload:
     return Workload(name="b1_s32", shapes={value.name: (1, _LENGTH) for value in base.graph.input})
-
-
-def _plans(
-    table: CostTable, graph: LayerGraph, *, counts: tuple[int, int], generator: Generator
-) -> list[tuple[str, dict[str, str]]]:
-    random = random_choices(table.allowed, count=counts[0], generator=generator)
-    rows = [assignment_of(r, layers=table.layers, formats=table.formats) for r in random]
-    segments = counts[1] // 2
-    smart = [_segments(table, graph, generator=generator) for _ in range(segments)]
-    smart += [
-        _all_but(table, graph, count=count, generator=generator)
-        for count in np.linspace(2, 9, counts[1] - segments).astype(int).tolist()
-    ]
-    return [("random", row) for row in rows] + [("smart", row) for row in smart]
-
-
-def _segments(table: CostTable, graph: LayerGraph, *, generator: Generator) -> dict[str, str]:
-    """Return two formats that meet once: what a person, or an optimum, may well choose."""
-    plan = _with_embeddings(table, graph, generator=generator)
-    mains = _mains(graph)
-    names = [
-        name for name in table.formats if all(name in _formats_of(table, main) for main in mains)
-    ]
-    one, other = generator.choice(names, size=2, replace=False)
-    cut = int(generator.integers(len(mains) // 6, len(mains) - len(mains) // 6))
-    return plan | dict.fromkeys(mains[:cut], str(one)) | dict.fromkeys(mains[cut:], str(other))
-
-
-def _all_but(
-    table: CostTable, graph: LayerGraph, *, count: int, generator: Generator
-) -> dict[str, str]:
-    """Return all layers in int8 but a few."""
-    plan = _with_embeddings(table, graph, generator=generator)
-    mains = _mains(graph)
-    plan |= {name: "w8a8" if "w8a8" in _formats_of(table, name) else table.base for name in mains}
-    for name in generator.choice(mains, size=count, replace=False):
-        others = [each for each in _formats_of(table, str(name)) if each != "w8a8"]
-        plan[str(name)] = str(generator.choice(others))
-    return plan
-
-
-def _with_embeddings(
-    table: CostTable, graph: LayerGraph, *, generator: Generator
-) -> dict[str, str]:
-    rows = [layer.name for layer in graph.layers if layer.op is Op.EMBEDDING]
-    return {name: str(generator.choice(_formats_of(table, name))) for name in rows}
-
-
-def _mains(graph: LayerGraph) -> list[str]:
-    return [layer.name for layer in graph.layers if layer.op is not Op.EMBEDDING]
-
-
-def _formats_of(table: CostTable, layer: str) -> list[str]:
-    row = table.allowed[table.layers.index(layer)]
-    return [name for name, is_allowed in zip(table.formats, row, strict=True) if is_allowed]
 
 
 def _build(
