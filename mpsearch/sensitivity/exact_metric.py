@@ -32,8 +32,8 @@ class AbstractExactMetric(AbstractMetric):
     """Compares the output with one layer in one format to the full-precision output.
 
     Everything before the layer is unchanged, so each pair runs from the layer on. Values
-    are kept per batch and layer as soon as they are measured: an interrupted run loses one
-    layer of one batch, a complete one runs nothing again, not even the reference.
+    are kept per batch, layer and format as soon as they are measured: an interrupted run
+    loses one format of a layer, a complete one runs nothing again, not even the reference.
     """
 
     statistics: ClassVar[int] = 1  # of each sample, K below
@@ -100,7 +100,6 @@ class _Batch:
         missing = [name for name, identity in wanted.items() if identity not in stored]
         for name in missing:
             stored[wanted[name]] = self._measured(layer, name)
-        if missing:
             self._entries.put(self._placed.key, layer, values=stored)
         self._counted += Work(measured_pairs=len(missing), cached_pairs=len(wanted) - len(missing))
         samples = len(self._placed.places)

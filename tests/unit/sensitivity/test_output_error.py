@@ -169,7 +169,7 @@ def test_prefix_reuse_saves_the_layers_before_the_change(case: _Case) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("after", [1, 4, 7])
-def test_an_interrupted_run_loses_at_most_one_layer(
+def test_an_interrupted_run_loses_at_most_one_entry(
     case: _Case, monkeypatch: pytest.MonkeyPatch, *, error: type[BaseException], after: int
 ) -> None:
     whole = case.measure("w4", "w2", cache=None)
@@ -177,7 +177,7 @@ def test_an_interrupted_run_loses_at_most_one_layer(
     original = PrefixStore.rerun
 
     def counted(store: PrefixStore, overrides: Mapping[str, Override]) -> object:
-        if len(reruns) == 2 * after + 1:  # in the middle of a layer
+        if len(reruns) == 2 * after + 1:  # in the middle of a layer, at its second format
             raise error
         reruns.append(1)
         return original(store, overrides)
@@ -187,7 +187,7 @@ def test_an_interrupted_run_loses_at_most_one_layer(
         case.measure("w4", "w2")
     monkeypatch.undo()
     again = case.measure("w4", "w2")
-    assert case.work[-1].cached_pairs == 2 * after
+    assert case.work[-1].cached_pairs == 2 * after + 1
     np.testing.assert_array_equal(whole.loss, again.loss)
     np.testing.assert_array_equal(whole.stderr, again.stderr)
 
