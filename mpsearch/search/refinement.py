@@ -68,13 +68,17 @@ class Step:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Refined:
-    """Verified assignments, the best first, with how they came about."""
+    """Verified assignments, the best first, with how they came about.
+
+    Losses are divergences with logits divided by `temperature`.
+    """
 
     assignments: tuple[Mapping[str, str], ...]
     origins: tuple[str, ...]
     losses: tuple[float, ...]
     steps: tuple[Step, ...]
     stopped: str
+    temperature: float = 1.0
 
 
 def pass_forwards(traced: TracedModel, pairs: Mapping[str, Sequence[str]]) -> float:
@@ -136,7 +140,9 @@ class Refinement:
         """
         if changes is not None:
             self._measuring += pass_forwards(self._request.traced, changes.request.pairs)
-        scorer = None if changes is None else self._scorer(changes)
+        # The first candidate is verified in any case; how it does tells how to judge them all.
+        self._truth.settle(self._assignment(next(iter(candidates.values()))))
+        scorer = None if changes is None else self._scorer(changes.at(self._truth.temperature))
         self._verify(self._with_walks(candidates, scorer=scorer), scorer=scorer, round_=0)
         stopped, round_ = "", 0
         while not stopped:
@@ -151,6 +157,7 @@ class Refinement:
             losses=tuple(loss for _, (loss, _) in ranked),
             steps=tuple(self._steps),
             stopped=stopped,
+            temperature=self._truth.temperature,
         )
 
     def _round(self, round_: int) -> str:
@@ -162,7 +169,12 @@ class Refinement:
         if near is None:
             return "the allowance of forwards is spent"
         pairs = self._pairs(near, centre=centre)
-        around = replace(self._request, pairs=pairs, around=self._assignment(centre))
+        around = replace(
+            self._request,
+            pairs=pairs,
+            around=self._assignment(centre),
+            temperature=self._truth.temperature,
+        )
         changes = measure_changes(
             around, cache=self._cache, progress=self._progress, phase=f"refine, round {round_}"
         )

@@ -1,8 +1,9 @@
 """How far two outputs are apart in what the task is about: predictions or directions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from numpy import ndarray
@@ -14,10 +15,11 @@ from mpsearch.tasks.task import valid_positions
 # Tasks whose outputs are logits, and how many dimensions they have where positions are masked.
 _OF_LOGITS: Final = frozenset({"classification", "causal_lm"})
 _SEQUENCES: Final = 3
-# On CIFAR-10's training images a ResNet-20 hesitates between 1.03 classes at 1, 1.74 at 4; of
-# 1, 2, 4 and 8 there, 4 ranked plans best over budgets from 3 to 4 bits (docs/decisions/0010).
+# Logits are divided by one of these; larger ones did not rank plans better (decision 0010).
 _TEMPERATURES: Final = (1.0, 2.0, 4.0)
-_CLASSES_IN_DOUBT: Final = 1.5
+# So many samples have to carry a divergence, or such a share of all where samples are few.
+_CARRIERS: Final = 20.0
+_SHARE_OF_CARRIERS: Final = 0.125
 
 
 def divergence_unit(task: AbstractTask) -> str:
@@ -33,23 +35,36 @@ def divergence_of(loss: float, *, fidelity: Mapping[str, float]) -> float:
     return fidelity.get("kl", loss)
 
 
-def temperature_of(task: AbstractTask, references: Iterable[Tensor]) -> float:
-    """Return by what logits are divided, so that divergences tell plans apart.
+def temperatures_of(task: AbstractTask) -> tuple[float, ...]:
+    """Return by what the task's outputs may be divided: only logits are."""
+    return _TEMPERATURES if task.name in _OF_LOGITS else _TEMPERATURES[:1]
 
-    On data that a model was trained on it is so sure of itself that most damage does not
-    show. The least of a few temperatures is taken at which its predictions hesitate between
-    enough classes: exp(mean entropy). Source of the idea: Hinton, Vinyals, Dean (2015),
-    "Distilling the knowledge in a neural network".
+
+def telling_temperature(losses: Mapping[float, Float64[ndarray, " S"]]) -> float:
+    """Return the least temperature at which a divergence is carried by enough samples.
+
+    Where a model is sure of itself, as on data that it was trained on, a handful of samples
+    holds nearly all of a plan's divergence, and plans are ranked by chance. Softer
+    predictions spread it. How many samples carry it is Kish's effective sample size,
+    (sum d)^2 / sum d^2.
+
+    Args:
+        losses: Divergences per sample by temperature.
+
+    Example:
+        >>> spread, single = np.ones(40), np.eye(40)[0]
+        >>> telling_temperature({1.0: spread, 2.0: spread}), telling_temperature(
+        ...     {1.0: single, 2.0: spread}
+        ... )
+        (1.0, 2.0)
     """
-    if task.name not in _OF_LOGITS:
-        return 1.0
-    logits = torch.cat([each.reshape(-1, each.shape[-1]) for each in references])
-    for temperature in _TEMPERATURES:
-        log = nn.functional.log_softmax(logits / temperature, dim=1)
-        entropy = -(log.exp() * log).sum(dim=1).mean()
-        if float(entropy.exp()) >= _CLASSES_IN_DOUBT:
+    ordered = sorted(losses)
+    for temperature in ordered:
+        each = losses[temperature]
+        wanted = min(_CARRIERS, _SHARE_OF_CARRIERS * len(each))
+        if each.sum() ** 2 >= wanted * np.square(each).sum():
             return temperature
-    return _TEMPERATURES[-1]
+    return ordered[-1]
 
 
 @final
@@ -77,6 +92,12 @@ class Divergence:
         if reference.ndim == _SEQUENCES:
             mask = valid_positions(batch, like=reference)
             self._weight = mask / mask.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+    def at(self, temperature: float) -> "Divergence":
+        """Return the same divergence at another temperature."""
+        return Divergence(
+            self._task, reference=self.reference, batch=self._batch, temperature=temperature
+        )
 
     def samples(self, outputs: Tensor) -> Float64[ndarray, " S"]:
         """Return one number per sample of `task.outputs`."""

@@ -6,7 +6,7 @@ measured around) plus the changes of its layers, summed before the last normalis
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 import numpy as np
@@ -89,6 +89,16 @@ class OutputChanges:
     squared: Float64[ndarray, "S L F"]
     divergence: Float64[ndarray, "S L F"]
     work: Work = field(default_factory=Work)
+
+    def at(self, temperature: float) -> "OutputChanges":
+        """Return what predicts divergences at another temperature; `divergence` stays."""
+        return replace(
+            self,
+            request=replace(self.request, temperature=temperature),
+            batches=tuple(
+                replace(each, divergence=each.divergence.at(temperature)) for each in self.batches
+            ),
+        )
 
 
 def measure_changes(

@@ -14,11 +14,10 @@ from mpsearch.core.progress import Progress
 from mpsearch.core.provenance import Provenance
 from mpsearch.core.tables import SensitivityTable
 from mpsearch.errors import UsageError
-from mpsearch.execution import run
 from mpsearch.search.references import pattern_of
 from mpsearch.sensitivity import METRICS
 from mpsearch.sensitivity.change_request import ChangeRequest
-from mpsearch.sensitivity.divergence import divergence_unit, temperature_of
+from mpsearch.sensitivity.divergence import divergence_unit
 from mpsearch.sensitivity.metric import AbstractMetric
 from mpsearch.sensitivity.output_changes import OutputChanges, measure_changes
 from mpsearch.workflow.prepare import Prepared
@@ -40,7 +39,6 @@ class Scope:
     def request(self, prepared: Prepared) -> ChangeRequest:
         """Return the request for every pair over the calibration data."""
         task, traced, data = prepared.task, prepared.traced, prepared.calibration
-        references = (task.outputs(run(traced, batch), batch) for batch in data)
         return ChangeRequest(
             traced=traced,
             task=task,
@@ -48,7 +46,6 @@ class Scope:
             pairs=self.offered,
             quantizers=self.quantizers,
             dynamic_group=self.dynamic_group,
-            temperature=temperature_of(task, references),
         )
 
     def table(

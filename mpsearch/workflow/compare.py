@@ -197,8 +197,7 @@ def _check(metrics: Sequence[str]) -> None:
 def _truth(prepared: Prepared, measured: Measured) -> TrueLoss:
     """Return what plans lose on validation data, in the unit that users know."""
     request = measured.scope.request(prepared)
-    plain = replace(request, temperature=1.0, data=prepared.validation)
-    return TrueLoss(plain, cache=prepared.cache)
+    return TrueLoss(replace(request, data=prepared.validation), cache=prepared.cache)
 
 
 def _timed(

@@ -250,6 +250,11 @@ def rounds_told(refined: Sequence[Refined]) -> tuple[str, ...]:
                 f"{least.measured:.4g}{before} ({least.origin})."
             )
             best = min(best, least.measured)
+        if each.temperature > 1:
+            told.append(
+                f"Plans were judged with logits divided by {each.temperature:g}: undivided, a "
+                "handful of samples held nearly all of the divergence."
+            )
         told.append(
             f"The search ended after {each.steps[-1].forwards:.0f} forwards: {each.stopped}."
         )
