@@ -72,11 +72,7 @@ def write_plan(
         seed=seed,
         budget=budget,
         effort=effort,
-        bits={
-            layer: int(name.removeprefix("w"))
-            for layer, name in result.plan.assignment.items()
-            if layer not in case.fixed
-        },
+        bits=_bits(result.plan.assignment, case=case),
         origin=result.plan.origin,
         forwards=result.trace[-1].forwards if result.trace else 0.0,
         seconds=time.monotonic() - start,
@@ -85,31 +81,39 @@ def write_plan(
     )
 
 
-def single_metric_plans(
-    case: ZooCase, *, seed: int, budget: float, cache: Path
-) -> dict[str, dict[str, int]]:
-    """Return the optimum of each metric alone, from all data of the seed, as bits per layer."""
-    pinned = dict.fromkeys(case.fixed, "fp32")
-    budgets = {"weight_bits": mean_bits(case, budget=budget)}
-    found: dict[str, dict[str, int]] = {}
-    for metric in SINGLE_METRICS:
-        measured = mpsearch.measure(
-            case.model,
-            case.parts(seed).calibration,
-            task=case.task,
-            formats=FORMATS,
-            runtime="simulation",
-            seed=seed,
-            cache=cache,
-            metric=metric,
-        )
-        plan = solve_tables(measured.sensitivity, measured.costs, budgets=budgets, fixed=pinned)
-        found[metric] = {
-            layer: int(name.removeprefix("w"))
-            for layer, name in plan.plan.assignment.items()
-            if layer not in case.fixed
-        }
-    return found
+def single_metric_plan(
+    case: ZooCase, *, metric: str, seed: int, budget: float, cache: Path
+) -> Written:
+    """Return the optimum of one metric alone, from all data of the seed."""
+    start = time.monotonic()
+    measured = mpsearch.measure(
+        case.model,
+        case.parts(seed).calibration,
+        task=case.task,
+        formats=FORMATS,
+        runtime="simulation",
+        seed=seed,
+        cache=cache,
+        metric=metric,
+    )
+    found = solve_tables(
+        measured.sensitivity,
+        measured.costs,
+        budgets={"weight_bits": mean_bits(case, budget=budget)},
+        fixed=dict.fromkeys(case.fixed, "fp32"),
+    )
+    return Written(
+        model=case.name,
+        seed=seed,
+        budget=budget,
+        effort=0.0,
+        bits=_bits(found.plan.assignment, case=case),
+        origin=metric,
+        forwards=0.0,
+        seconds=time.monotonic() - start,
+        pass_seconds=0.0,
+        notes=(),
+    )
 
 
 def mean_bits(case: ZooCase, *, budget: float) -> str:
@@ -145,6 +149,14 @@ def split_rows(batches: Batches, *, samples: int | None) -> tuple[Batches, Batch
         if seen == samples:
             break
     return scored, verified
+
+
+def _bits(assignment: Mapping[str, str], *, case: ZooCase) -> dict[str, int]:
+    return {
+        layer: int(name.removeprefix("w"))
+        for layer, name in assignment.items()
+        if layer not in case.fixed
+    }
 
 
 def _is_fixed(name: str, *, case: ZooCase) -> bool:

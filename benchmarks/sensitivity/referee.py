@@ -1,9 +1,7 @@
 """Searched plans scored on test data by a referee that shares no code with the search."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -11,7 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from benchmarks.bar import Bar, Target, judged
-from benchmarks.sensitivity.plans import Written, single_metric_plans, write_plan
+from benchmarks.sensitivity.journal import Journal
+from benchmarks.sensitivity.plans import (
+    SINGLE_METRICS,
+    Written,
+    single_metric_plan,
+    write_plan,
+)
 from benchmarks.sensitivity.targets import (
     AGAINST_SINGLE_METRICS,
     DIVERGENCES,
@@ -27,7 +31,6 @@ from benchmarks.zoo.place import is_present, referee_scores
 from benchmarks.zoo.resnet import cifar_resnet
 from benchmarks.zoo.stories import stories
 
-# Every plan is a line here before the referee sees it.
 _JOURNAL: Final = Path("bench-output") / "sensitivity" / "plans.jsonl"
 _SMALL_SAMPLES: Final = 96
 _SMALL_BUDGET: Final = 3.5
@@ -48,10 +51,13 @@ def bars(*, small: bool) -> Iterator[Bar]:
         if small:
             yield from _small(place)
             return
+        journal = Journal(_JOURNAL)
         for name, efforts in DIVERGENCES.items():
-            yield from _of_model(_case(name, place), efforts=efforts, folder=place)
+            case = _case(name, place)
+            yield from _of_model(case, efforts=efforts, journal=journal, folder=place)
         for name, budgets in AGAINST_SINGLE_METRICS.items():
-            yield from _against_metrics(_case(name, place), budgets=budgets, folder=place)
+            case = _case(name, place)
+            yield from _against_metrics(case, budgets=budgets, journal=journal, folder=place)
 
 
 def _case(name: str, folder: Path) -> ZooCase:
@@ -65,20 +71,24 @@ def _case(name: str, folder: Path) -> ZooCase:
 def _small(folder: Path) -> Iterator[Bar]:
     """One seed, one budget and few images: shows that the way is open, reaches no figure."""
     case = cifar_resnet("cifar10_resnet20")
-    written = _written(
-        case, seed=0, budget=_SMALL_BUDGET, effort=ONE_PASS, folder=folder, samples=_SMALL_SAMPLES
+    written = write_plan(
+        case,
+        seed=0,
+        budget=_SMALL_BUDGET,
+        effort=ONE_PASS,
+        cache=folder / "cache",
+        samples=_SMALL_SAMPLES,
     )
     yield _scored(case.name, [written], target=Target(unit=unit_of(case.name)), small=True)
 
 
 def _of_model(
-    case: ZooCase, *, efforts: Mapping[float, Mapping[float, float]], folder: Path
+    case: ZooCase, *, efforts: Mapping[float, Mapping[float, float]], journal: Journal, folder: Path
 ) -> Iterator[Bar]:
     settled = {
-        (effort, budget): [
-            _written(case, seed=seed, budget=budget, effort=effort, folder=folder, samples=None)
-            for seed in SEEDS
-        ]
+        (effort, budget): searched_plans(
+            case, budget=budget, effort=effort, journal=journal, folder=folder
+        )
         for effort, targets in efforts.items()
         for budget in targets
     }
@@ -87,19 +97,37 @@ def _of_model(
         yield _scored(case.name, plans, target=target, small=False)
 
 
-def _against_metrics(case: ZooCase, *, budgets: Sequence[float], folder: Path) -> Iterator[Bar]:
+def _against_metrics(
+    case: ZooCase, *, budgets: Sequence[float], journal: Journal, folder: Path
+) -> Iterator[Bar]:
     for budget in budgets:
-        settled, rivals = [], []
-        for seed in SEEDS:
-            plan = partial(write_plan, case, seed=seed, budget=budget, cache=folder / "cache")
-            settled.append(_noted(plan(effort=FIVE_PASSES, samples=None)))
-            rivals.append(
-                single_metric_plans(case, seed=seed, budget=budget, cache=folder / "cache")
-            )
-        ours = median(_divergence(case.name, plan.bits) for plan in settled)
+        searched = searched_plans(
+            case, budget=budget, effort=FIVE_PASSES, journal=journal, folder=folder
+        )
+        rivals = {
+            metric: [
+                journal.written(
+                    partial(
+                        single_metric_plan,
+                        case,
+                        metric=metric,
+                        seed=seed,
+                        budget=budget,
+                        cache=folder / f"cache-{case.name}-single-{seed}",
+                    ),
+                    model=case.name,
+                    seed=seed,
+                    budget=budget,
+                    metric=metric,
+                )
+                for seed in SEEDS
+            ]
+            for metric in SINGLE_METRICS
+        }
+        ours = median(_divergence(case.name, plan.bits) for plan in searched)
         theirs = {
-            name: median(_divergence(case.name, plans[name]) for plans in rivals)
-            for name in rivals[0]
+            metric: median(_divergence(case.name, plan.bits) for plan in plans)
+            for metric, plans in rivals.items()
         }
         yield judged(
             f"{case.name} at {budget} bits: above the best single metric",
@@ -109,21 +137,28 @@ def _against_metrics(case: ZooCase, *, budgets: Sequence[float], folder: Path) -
         )
 
 
-def _written(
-    case: ZooCase, *, seed: int, budget: float, effort: float, folder: Path, samples: int | None
-) -> Written:
-    # Efforts have caches of their own: neither pays for the other.
-    cache = folder / f"cache-{effort:g}-{seed}"
-    return _noted(
-        write_plan(case, seed=seed, budget=budget, effort=effort, cache=cache, samples=samples)
-    )
-
-
-def _noted(written: Written) -> Written:
-    _JOURNAL.parent.mkdir(parents=True, exist_ok=True)
-    with _JOURNAL.open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps(asdict(written)) + "\n")
-    return written
+def searched_plans(
+    case: ZooCase, *, budget: float, effort: float, journal: Journal, folder: Path
+) -> list[Written]:
+    """Return the plan of each seed; efforts have caches of their own, neither pays for another."""
+    return [
+        journal.written(
+            partial(
+                write_plan,
+                case,
+                seed=seed,
+                budget=budget,
+                effort=effort,
+                cache=folder / f"cache-{case.name}-{effort:g}-{seed}",
+                samples=None,
+            ),
+            model=case.name,
+            seed=seed,
+            budget=budget,
+            effort=effort,
+        )
+        for seed in SEEDS
+    ]
 
 
 def _scored(model: str, plans: Sequence[Written], *, target: Target, small: bool) -> Bar:
