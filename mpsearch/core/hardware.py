@@ -32,7 +32,7 @@ class Support(StrEnum):
     """How a runtime treats a layer in a format."""
 
     NATIVE = "native"  # a kernel computes in it
-    STORAGE = "storage"  # it is kept small and computed wider
+    STORAGE = "storage"  # it is kept small, in the file at least, and computed wider
     NONE = "none"  # the runtime cannot hold it
 
 

@@ -11,14 +11,19 @@ from mpsearch.runtimes.runtime import Kernel
 
 _GATHERS: Final = "Gather"
 _PLAIN: Final = {"fp32": ("f32",), "bf16": ("bf16",)}
+_WIDE: Final = ("f32", "bf16")
 _QUANTISED_INPUT: Final = ("u8",)
+# No runtime has a kernel that multiplies plain inputs of a convolution by small weights. Small
+# in the file is all that a byte budget asks for, so these may be widened while loading.
+_STORED_IN_FILES: Final = frozenset({"Convolution", "Conv", "FusedConv"})
 
 
 def found_support(format_: Format, kernel: Kernel, *, base: str) -> Support:
     """Return how a kernel treats a quantised format.
 
     Native: it works on the stored numbers, and on quantised inputs where the format has
-    them. Storage: the weight is kept small, and widened to compute. None: it is kept wide.
+    them. Storage: the weight is kept small, and widened to compute; that of a convolution is
+    small in the file, and may be widened while loading. None: it is kept wide.
     """
     if kernel == Kernel.folded():
         return Support.NATIVE
@@ -28,9 +33,15 @@ def found_support(format_: Format, kernel: Kernel, *, base: str) -> Support:
         return Support.NATIVE if kernel.precision in plain else Support.NONE
     stored = f"i{format_.weight.bits}"
     if kernel.weight != stored:
-        return Support.NONE
+        return Support.STORAGE if _is_widened(format_, kernel, base=base) else Support.NONE
     wanted = _QUANTISED_INPUT if format_.activation is not None else (stored,)
     return Support.NATIVE if kernel.precision in wanted else Support.STORAGE
+
+
+def _is_widened(format_: Format, kernel: Kernel, *, base: str) -> bool:
+    """Return whether a convolution of weights alone runs in the base, as an unquantised one."""
+    is_plain = kernel.precision in _PLAIN[base] and kernel.weight in _WIDE
+    return format_.activation is None and kernel.type in _STORED_IN_FILES and is_plain
 
 
 def check_kernels(plan: Plan, kernels: Mapping[str, Kernel]) -> None:

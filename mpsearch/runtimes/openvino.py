@@ -33,7 +33,7 @@ class OpenVino(AbstractRuntime):
 
     name: ClassVar[str] = "openvino"
     formats: ClassVar[tuple[str, ...]] = ("w8a8", "w8", "w4g128", "w4")
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     @property
     def bases(self) -> tuple[str, ...]:

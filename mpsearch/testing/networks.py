@@ -63,6 +63,25 @@ class Convolutions(nn.Module):
         return _tensor(self.head(x.mean(2)))
 
 
+class Residual(nn.Module):
+    """Two-dimensional convolutions as images meet them: strided, depthwise, 1 x 1, an addition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.same = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.wide = nn.Conv2d(16, 32, 1)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Run the network."""
+        x = functional.relu(self.stem(image))
+        x = functional.relu(self.same(x) + x)
+        x = self.wide(functional.relu6(self.depthwise(x)))
+        return _tensor(self.head(x.mean((2, 3))))
+
+
 class Transformer(nn.Module):
     """Tokens to logits through torch's own encoder layer; named, structured outputs."""
 
@@ -102,6 +121,12 @@ def convolutions() -> tuple[nn.Module, dict[str, Tensor]]:
     """Return the convolutions with two images."""
     torch.manual_seed(1)
     return Convolutions(), {"image": torch.randn(2, 3, 8, 8)}
+
+
+def residual() -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return the small residual network with two images."""
+    torch.manual_seed(4)
+    return Residual().eval(), {"image": torch.randn(2, 3, 16, 16)}
 
 
 def transformer() -> tuple[nn.Module, dict[str, Tensor]]:

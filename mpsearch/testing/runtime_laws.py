@@ -1,29 +1,40 @@
 """Laws of every runtime: inherit the suite and say which runtime it is for."""
 
 from abc import ABC, abstractmethod
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 import pytest
+import torch
 
 from mpsearch.core.cache import Cache
 from mpsearch.core.formats import FORMATS, format_named
 from mpsearch.core.graph import Op
 from mpsearch.core.hardware import Support, Workload
-from mpsearch.core.plan import Plan
+from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import (
     DataError,
     FormatError,
     UnsupportedFeatureError,
     UsageError,
 )
+from mpsearch.execution import quantised, run
 from mpsearch.export import export_plan
 from mpsearch.runtimes import AbstractExecutable, AbstractRuntime, agrees_with_simulation
+from mpsearch.testing.networks import residual
 from mpsearch.testing.small_onnx import ROWS, SmallModel, small_layers, small_model
+from mpsearch.tracing import TracedModel, base_onnx, trace_model
 
 _SHAPES: Final = ((1, 5), (1, 40), (3, 17))
 _MANY: Final = 4096  # threads that no machine has
 _KIND_OF: Final = {"table": Op.EMBEDDING}
+
+
+# Images of unit variance, and what comes behind a ReLU.
+_RANGE: Final = ActivationQuantizer(
+    scale=0.03125, zero_point=96, low=-3.0, high=4.96875, method="minmax", samples=1
+)
 
 
 class RuntimeLaws(ABC):
@@ -44,6 +55,36 @@ class RuntimeLaws(ABC):
                     static.assert_kernels(plan)
                     for executable in (dynamic, static):
                         self._assert_numbers(executable, model, plan=plan, shape=(batch, length))
+
+    def test_what_is_claimed_of_convolutions_runs_with_right_numbers(self) -> None:
+        runtime = self.runtime()
+        module, example = residual()
+        traced = trace_model(module, example)
+        base_file = base_onnx(traced)
+        batch = {"image": torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
+        plain = _numbers(run(traced, batch))
+        for base in runtime.bases:
+            for assignment in _claimed_of(traced, runtime=runtime, base=base):
+                plan = Plan(
+                    assignment=assignment,
+                    base=base,
+                    runtime=runtime.name,
+                    settings=runtime.settings(base),
+                    quantizers=dict.fromkeys(traced.graph.names, _RANGE),
+                )
+                built = runtime.build(
+                    export_plan(base_file, plan),
+                    settings=plan.settings,
+                    workload=Workload(name="w", shapes={"image": (3, 3, 16, 16)}),
+                )
+                built.assert_kernels(plan)
+                found = built.run({"image": batch["image"].numpy()})
+                with quantised(traced, plan) as simulated:
+                    expected = _numbers(run(simulated, batch))
+                check = agrees_with_simulation(
+                    {"output": next(iter(found.values()))}, simulated=expected, plain=plain
+                )
+                assert check.error < max(0.5 * check.noise, 0.02), (assignment, base, check)
 
     def test_some_format_is_native_for_each_kind_of_layer(self) -> None:
         runtime = self.runtime()
@@ -206,3 +247,25 @@ class RuntimeLaws(ABC):
             return
         # Shallow as it is, the model shows a wrong scale or zero point at once.
         assert check.error < max(0.5 * check.noise, 0.02), (plan.assignment, plan.base, check)
+
+
+def _claimed_of(
+    traced: TracedModel, *, runtime: AbstractRuntime, base: str
+) -> list[dict[str, str]]:
+    """Return the base, each format wherever it is claimed, and neighbours of these in turns."""
+    layers = traced.graph.layers
+    uniform = [dict.fromkeys(traced.graph.names, base)]
+    for name in runtime.formats:
+        takes = {
+            layer.name: runtime.support(layer, name, base=base) is not Support.NONE
+            for layer in layers
+        }
+        uniform.append({layer: name if taken else base for layer, taken in takes.items()})
+    return uniform + [
+        {layer: (one, other)[place % 2][layer] for place, layer in enumerate(traced.graph.names)}
+        for one, other in pairwise([*uniform, uniform[0]])
+    ]
+
+
+def _numbers(raw: Any) -> dict[str, np.ndarray]:  # noqa: ANN401 - models return tensors or more
+    return {"output": raw.numpy()}

@@ -37,17 +37,17 @@ from mpsearch.workflow.workloads import WorkloadRequest
 
 PLACEMENT: Final = "layer_inputs"
 _BITS: Final = ("w8", "w6", "w5", "w4", "w3", "w2")
-# Unless formats are asked for. Rows of a table take one scale each; of a matrix, groups lose
-# less than rows at nearly the same size.
+# Unless formats are asked for. Rows of a table and channels of a convolution take one scale
+# each; of a matrix, groups lose less than rows at nearly the same size.
 _DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
     "openvino": {
         Op.LINEAR: ("w8a8", "w8", "w4g128"),
-        Op.CONV: ("w8a8", "w8", "w4g128"),
+        Op.CONV: ("w8a8", "w8", "w4"),
         Op.EMBEDDING: ("w8", "w4"),
     },
     "onnxruntime": {
         Op.LINEAR: ("w8a8", "w8", "w4g128"),
-        Op.CONV: ("w8a8",),
+        Op.CONV: ("w8a8", "w8", "w4"),
         Op.EMBEDDING: ("w8", "w4"),
     },
     "simulation": dict.fromkeys(Op, _BITS),

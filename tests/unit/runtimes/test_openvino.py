@@ -195,10 +195,13 @@ def test_groups_that_do_not_divide_a_weight_have_no_support() -> None:
     assert _RUNTIME.support(layer, "w8", base="fp32") is Support.NATIVE
 
 
-def test_wide_convolution_weights_have_no_support() -> None:
+@pytest.mark.parametrize("base", _RUNTIME.bases)
+def test_weights_of_convolutions_are_stored_and_run_in_the_base(base: str) -> None:
     (conv,) = (layer for layer in small_layers() if layer.op is Op.CONV)
-    assert _RUNTIME.support(conv, "w8a8", base="fp32") is Support.NATIVE
-    assert _RUNTIME.support(conv, "w8", base="fp32") is Support.NONE
+    assert _RUNTIME.support(conv, "w8a8", base=base) is Support.NATIVE
+    assert _RUNTIME.support(conv, "w8", base=base) is Support.STORAGE
+    assert _RUNTIME.support(conv, "w4", base=base) is Support.STORAGE
+    assert _RUNTIME.support(conv, "w4g128", base=base) is Support.NONE  # groups are for matrices
 
 
 def test_wrong_numbers_have_no_support(
