@@ -1,7 +1,7 @@
 """Write the report of a stored result again, without measuring and without torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
@@ -24,7 +24,8 @@ class Summary:
     """What a result holds besides its plan and tables.
 
     `tried` holds every plan that was built, the winner first; `phases` are seconds; `trace`
-    is every plan that a round of the search verified.
+    is every plan that a round of the search verified; `flips` how likely each layer would
+    get another format were the sensitivities measured again.
     """
 
     verification: tuple[Verification, ...]
@@ -34,6 +35,7 @@ class Summary:
     phases: Mapping[str, float]
     notes: tuple[str, ...]
     trace: tuple[Mapping[str, float | int | str | bool | None], ...] = ()
+    flips: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write `result.json` into a folder."""

@@ -1,10 +1,11 @@
 """Search a plan: measure, solve, build, time head to head, and prove the winner."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
 
+import numpy as np
 import onnx
 
 from mpsearch.core.files import save_plan, to_json, write_atomically
@@ -16,6 +17,7 @@ from mpsearch.core.verification import Verification
 from mpsearch.report import tried_plan
 from mpsearch.search import Judged
 from mpsearch.search.refinement import Step
+from mpsearch.search.stability import flip_shares, flips_told
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
@@ -49,7 +51,8 @@ class SearchResult:
 
     `tried` holds every plan that was built, the winner first. `model` is the executable
     ONNX file of the plan, None under runtime `simulation`. `phases` are seconds by phase,
-    `trace` is every plan that a round verified.
+    `trace` is every plan that a round verified. `flips` is, by layer, how likely it would get
+    another format were the sensitivities measured again.
     """
 
     plan: Plan
@@ -61,6 +64,7 @@ class SearchResult:
     phases: Mapping[str, float]
     notes: tuple[str, ...]
     trace: tuple[Step, ...] = ()
+    flips: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def sensitivity(self) -> SensitivityTable:
@@ -93,6 +97,7 @@ class SearchResult:
             phases=self.phases,
             notes=self.notes,
             trace=tuple(asdict(step) for step in self.trace),
+            flips=self.flips,
         ).save(place)
         report(place)
 
@@ -201,7 +206,12 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         ground.space, contest=_contest(prepared, threads=threads, seed=seed), progress=clock.report
     )
     return _result(
-        prepared, ground, found=found, clock=clock, own_validation=validation is not None
+        prepared,
+        ground,
+        found=found,
+        clock=clock,
+        own_validation=validation is not None,
+        seed=seed,
     )
 
 
@@ -224,6 +234,7 @@ def _result(
     found: Found,
     clock: PhaseClock,
     own_validation: bool,
+    seed: int,
 ) -> SearchResult:
     measured, refined = ground.measured, ground.suggester.refined
     winner = found.tried[0]
@@ -232,6 +243,13 @@ def _result(
         cost
         for cost in measured.costs
         if (cost.base, cost.placement) == (plan.base, plan.placement)
+    )
+    flips = flip_shares(
+        measured.sensitivity,
+        cost,
+        budgets=plan.budgets,
+        fixed=ground.space.fixed,
+        generator=np.random.default_rng(seed),
     )
     deployment = winner.entry.deployment
     return SearchResult(
@@ -254,8 +272,10 @@ def _result(
             *_notes(found, own_validation=own_validation),
             *ground.notes,
             *rounds_told(refined),
+            *filter(None, [flips_told(flips, formats=plan.assignment)]),
         ),
         trace=ground.suggester.steps,
+        flips=flips,
     )
 
 
