@@ -19,6 +19,7 @@ from mpsearch.solvers.interactions import solve_interactions
 # How far numbers are trusted to know interactions: at 0 fully, at 1 not at all. At 0 few
 # numbers are overfitted; the additive optimum itself is rho = 1.
 RHOS: Final = (0.25, 0.5, 0.75)
+_MIDDLE: Final = 0.5
 # The metric whose scores are a list to walk along, not terms of a sum.
 _LIST: Final = "sqnr_list"
 _SECONDS: Final = 3.0
@@ -78,6 +79,32 @@ def portfolio(
     if first is None or not choices:
         return None
     return Proposals(formulation=first, choices=choices)
+
+
+def interacting_choice(
+    table: SensitivityTable,
+    cost: CostTable,
+    *,
+    budgets: Sequence[Budget],
+    fixed: Mapping[str, str],
+    seed: int,
+) -> tuple[int, ...] | None:
+    """Return what numbers with interactions choose at the middle rho; None where no plan fits."""
+    formulation = formulate(table, cost, budgets=budgets, fixed=fixed)
+    problem = formulation.problem
+    numbers = block_numbers(table, formulation=formulation, base=cost.base)
+    if numbers is None or problem.edges is not None:
+        choice = solve(problem).choice
+    else:
+        (solution,) = solve_interactions(
+            problem,
+            numbers,
+            rhos=(_MIDDLE,),
+            generator=np.random.default_rng(seed),
+            time_limit_seconds=_SECONDS,
+        )
+        choice = solution.choice
+    return None if choice is None else tuple(np.asarray(choice).tolist())
 
 
 def list_prefix(problem: Problem) -> Int[ndarray, " D"] | None:

@@ -23,6 +23,7 @@ _ROUNDS_FROM: Final = 2.5
 # Directions per sample: at least three, more where samples are few.
 _FEWEST_DRAWS: Final = 3
 _MOST_DRAWS: Final = 8
+_DRAWS_AT_ALL: Final = 32
 _NUMBERS: Final = 1000
 # Of what may be spent, directions take at most so much: alone, and beside an exact pass.
 _SHARE_OF_DRAWS: Final = 0.8
@@ -100,16 +101,25 @@ def probe_forwards(draws: int, *, formats: int) -> float:
 
 
 def probe_draws(prepared: Prepared, *, effort: Effort, formats: Sequence[str]) -> int:
-    """Return how many random directions a sample gets.
+    """Return with how many random directions per sample to begin.
 
     Too few numbers ruin interactions, so few samples get more; within what can be paid for.
     """
-    samples, traced = prepared.calibration.samples, prepared.traced
+    wanted = min(max(-(-_NUMBERS // prepared.calibration.samples), _FEWEST_DRAWS), _MOST_DRAWS)
+    return max(1, min(wanted, _payable_draws(prepared, effort=effort, formats=formats)))
+
+
+def most_draws(prepared: Prepared, *, effort: Effort, formats: Sequence[str]) -> int:
+    """Return up to how many random directions may be drawn while they change the plan."""
+    payable = _payable_draws(prepared, effort=effort, formats=formats)
+    return max(1, min(payable, _DRAWS_AT_ALL))
+
+
+def _payable_draws(prepared: Prepared, *, effort: Effort, formats: Sequence[str]) -> int:
+    traced = prepared.traced
     exact = pass_forwards(traced, dict.fromkeys(traced.graph.names, formats))
     share = _SHARE_BESIDE if effort.is_exact else _SHARE_OF_DRAWS
-    payable = share * effort.passes * exact / probe_forwards(1, formats=len(formats))
-    wanted = min(max(-(-_NUMBERS // samples), _FEWEST_DRAWS), _MOST_DRAWS)
-    return max(1, min(wanted, int(payable)))
+    return int(share * effort.passes * exact / probe_forwards(1, formats=len(formats)))
 
 
 def metric_of(effort: Effort, *, prepared: Prepared, formats: Sequence[str]) -> str | OutputProbe:

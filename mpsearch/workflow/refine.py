@@ -14,8 +14,9 @@ from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.formulation import plan_of
 from mpsearch.search import SearchSpace
 from mpsearch.search.decoupled import decoupled
+from mpsearch.search.draws import drawn_until_stable
 from mpsearch.search.grouping import LayerGroup, layers_by_group
-from mpsearch.search.portfolio import portfolio
+from mpsearch.search.portfolio import interacting_choice, portfolio
 from mpsearch.search.refinement import Allowance, Refined, Refinement, Step, pass_forwards
 from mpsearch.search.true_loss import TrueLoss
 from mpsearch.sensitivity import OutputProbe
@@ -26,6 +27,7 @@ from mpsearch.workflow.effort import (
     effort_told,
     exact_pass_seconds,
     metric_of,
+    most_draws,
     probe_draws,
     probe_forwards,
 )
@@ -63,6 +65,7 @@ class Suggester:
         self._fixed, self._effort = fixed, effort
         self._seed, self._progress = seed, progress
         self._tables: dict[str, SensitivityTable] | None = None
+        self._draws = probe_draws(prepared, effort=effort, formats=self._scope.formats)
         self.refined: list[Refined] = []
 
     @property
@@ -73,7 +76,7 @@ class Suggester:
     def __call__(self, cost: CostTable, budgets: Sequence[Budget]) -> tuple[Plan, ...]:
         """Return the best plans that were verified, the best first; none where none fits."""
         proposals = portfolio(
-            self._all_tables(),
+            self._all_tables(cost, budgets),
             cost,
             budgets=budgets,
             fixed=self._fixed,
@@ -142,12 +145,9 @@ class Suggester:
             return 0.0
         return probe_forwards(self._draws, formats=len(self._scope.formats))
 
-    @property
-    def _draws(self) -> int:
-        formats = self._scope.formats
-        return probe_draws(self._prepared, effort=self._effort, formats=formats)
-
-    def _all_tables(self) -> dict[str, SensitivityTable]:
+    def _all_tables(
+        self, cost: CostTable, budgets: Sequence[Budget]
+    ) -> dict[str, SensitivityTable]:
         """Return the tables to propose from, measured at the first need."""
         if self._tables is None:
             found = {self._table.metric: self._table}
@@ -157,9 +157,22 @@ class Suggester:
                     self._changes, scope=self._scope, seed=self._seed
                 )
                 if self._effort.has_probe:
-                    found["output_probe"] = self._measured(OutputProbe(draws=self._draws))
+                    found["output_probe"] = self._probe(cost, budgets)
             self._tables = found
         return self._tables
+
+    def _probe(self, cost: CostTable, budgets: Sequence[Budget]) -> SensitivityTable:
+        """Measure random directions until the plan that they choose is stable."""
+        drawn = drawn_until_stable(
+            lambda draws: self._measured(OutputProbe(draws=draws)),
+            plan_of=lambda table: interacting_choice(
+                table, cost, budgets=budgets, fixed=self._fixed, seed=self._seed
+            ),
+            first=self._draws,
+            most=most_draws(self._prepared, effort=self._effort, formats=self._scope.formats),
+        )
+        self._draws = drawn.draws
+        return drawn.table
 
     def _measured(self, metric: str | OutputProbe) -> SensitivityTable:
         return self._scope.table(
