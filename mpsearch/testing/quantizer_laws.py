@@ -13,7 +13,7 @@ from mpsearch.core.formats import Granularity, TensorFormat
 from mpsearch.quant.quantizer import AbstractQuantizer
 
 _GROUP = 4
-_MATRICES = hnp.arrays(
+MATRICES = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 5), st.sampled_from((_GROUP, 2 * _GROUP))),
     # Far from overflow and from denormals, where a relative error means nothing.
@@ -21,7 +21,7 @@ _MATRICES = hnp.arrays(
 )
 # Each suite that inherits a law is an executor of its own; laws keep no state between them.
 # A busy machine is no broken law, so there is no deadline.
-_LAW = settings(suppress_health_check=[HealthCheck.differing_executors], deadline=None)
+LAW = settings(suppress_health_check=[HealthCheck.differing_executors], deadline=None)
 # One rounding of code x scale, one of the scale: two units in the last place.
 _ROUNDING = 2.0**-22
 
@@ -43,23 +43,23 @@ class QuantizerLaws(ABC):
     ) -> Float32[ndarray, "..."]:
         """Return the distance between neighbouring codes at each number of `weight`."""
 
-    @_LAW
-    @given(weight=_MATRICES)
+    @LAW
+    @given(weight=MATRICES)
     def test_storing_twice_equals_storing_once(self, weight: Float32[ndarray, "O I"]) -> None:
         for number in self.numbers():
             once = self._stored(weight, number)
             np.testing.assert_allclose(self._stored(once, number), once, rtol=_ROUNDING, atol=0)
 
-    @_LAW
-    @given(weight=_MATRICES)
+    @LAW
+    @given(weight=MATRICES)
     def test_the_error_is_at_most_half_a_step(self, weight: Float32[ndarray, "O I"]) -> None:
         for number in self.numbers():
             error = np.abs(self._stored(weight, number) - weight)
             step = self.largest_step(weight, number)
             assert (error <= step / 2 + _ROUNDING * np.abs(weight).max()).all()
 
-    @_LAW
-    @given(weight=_MATRICES)
+    @LAW
+    @given(weight=MATRICES)
     def test_order_is_kept_within_a_row(self, weight: Float32[ndarray, "O I"]) -> None:
         for number in self.numbers():
             if number.granularity is Granularity.GROUP:
@@ -68,16 +68,16 @@ class QuantizerLaws(ABC):
             order = np.argsort(weight, axis=1, kind="stable")
             assert (np.diff(np.take_along_axis(stored, order, axis=1), axis=1) >= 0).all()
 
-    @_LAW
-    @given(weight=_MATRICES)
+    @LAW
+    @given(weight=MATRICES)
     def test_zero_stays_zero_and_signs_stay(self, weight: Float32[ndarray, "O I"]) -> None:
         for number in self.numbers():
             stored = self._stored(weight, number)
             assert (stored[weight == 0] == 0).all()
             assert (stored * weight >= 0).all()
 
-    @_LAW
-    @given(weight=_MATRICES)
+    @LAW
+    @given(weight=MATRICES)
     def test_an_opposite_weight_is_stored_opposite(self, weight: Float32[ndarray, "O I"]) -> None:
         for number in self.numbers():
             np.testing.assert_array_equal(
@@ -93,8 +93,8 @@ class QuantizerLaws(ABC):
             stored = self._stored(weight, number)
             np.testing.assert_allclose(stored, weight, rtol=_ROUNDING, atol=0)
 
-    @_LAW
-    @given(weight=_MATRICES)
+    @LAW
+    @given(weight=MATRICES)
     def test_the_argument_is_left_alone(self, weight: Float32[ndarray, "O I"]) -> None:
         before = weight.copy()
         for number in self.numbers():

@@ -4,41 +4,82 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
 from jaxtyping import Float32
 from numpy import ndarray
 
 from mpsearch.core.formats import FORMATS, Granularity, TensorFormat
 from mpsearch.quant import QUANTIZERS, AbstractQuantizer
-from mpsearch.testing.quantizer_laws import QuantizerLaws
+from mpsearch.testing.quantizer_laws import LAW, MATRICES, QuantizerLaws
+
+
+def _integers(*, symmetric: bool) -> tuple[TensorFormat, ...]:
+    return tuple(
+        TensorFormat(
+            kind="integer",
+            bits=bits,
+            granularity=granularity,
+            group_size=4 if granularity is Granularity.GROUP else None,
+            symmetric=symmetric,
+        )
+        for bits, granularity in product(
+            (2, 3, 4, 8), (Granularity.TENSOR, Granularity.CHANNEL, Granularity.GROUP)
+        )
+    )
+
+
+def _blocks(weight: Float32[ndarray, "O I"], number: TensorFormat) -> Float32[ndarray, "B N"]:
+    return {
+        Granularity.TENSOR: weight.reshape(1, -1),
+        Granularity.CHANNEL: weight,
+        Granularity.GROUP: weight.reshape(-1, number.group_size or 1),
+    }[number.granularity]
+
+
+def _spread(
+    each: Float32[ndarray, "B 1"], weight: Float32[ndarray, "O I"], number: TensorFormat
+) -> Float32[ndarray, "O I"]:
+    rows = _blocks(weight, number)
+    return np.broadcast_to(each, rows.shape).reshape(weight.shape).astype(np.float32)
 
 
 class TestIntegerQuantizer(QuantizerLaws):
-    """Integers, per tensor, channel and group."""
+    """Symmetric integers, per tensor, channel and group."""
 
     def quantizer(self) -> AbstractQuantizer:
         return QUANTIZERS["integer"]
 
     def numbers(self) -> tuple[TensorFormat, ...]:
-        return tuple(
-            TensorFormat(
-                kind="integer",
-                bits=bits,
-                granularity=granularity,
-                group_size=4 if granularity is Granularity.GROUP else None,
-            )
-            for bits, granularity in product((2, 3, 4, 8), Granularity)
-        )
+        return _integers(symmetric=True)
 
     def largest_step(
         self, weight: Float32[ndarray, "..."], number: TensorFormat
     ) -> Float32[ndarray, "..."]:
-        rows = {
-            Granularity.TENSOR: weight.reshape(1, -1),
-            Granularity.CHANNEL: weight,
-            Granularity.GROUP: weight.reshape(-1, number.group_size or 1),
-        }[number.granularity]
-        step = np.abs(rows).max(axis=1, keepdims=True) / (2 ** (number.bits - 1) - 1)
-        return np.broadcast_to(step, rows.shape).reshape(weight.shape).astype(np.float32)
+        peak = np.abs(_blocks(weight, number)).max(axis=1, keepdims=True)
+        return _spread(peak / np.float32(2 ** (number.bits - 1) - 1), weight, number)
+
+
+class TestAsymmetricQuantizer(TestIntegerQuantizer):
+    """Integers with a zero point."""
+
+    def numbers(self) -> tuple[TensorFormat, ...]:
+        return _integers(symmetric=False)
+
+    def largest_step(
+        self, weight: Float32[ndarray, "..."], number: TensorFormat
+    ) -> Float32[ndarray, "..."]:
+        rows = _blocks(weight, number).astype(np.float64)
+        high = rows.max(axis=1, keepdims=True, initial=0.0)
+        span = (high - rows.min(axis=1, keepdims=True, initial=0.0)).astype(np.float32)
+        return _spread(span / np.float32(2**number.bits - 1), weight, number)
+
+    @LAW
+    @given(weight=MATRICES)
+    def test_an_opposite_weight_is_stored_opposite(self, weight: Float32[ndarray, "O I"]) -> None:
+        """The zero point is rounded to even, so that at a tie an end of the range moves a step."""
+        for number in self.numbers():
+            apart = np.abs(self._stored(-weight, number) + self._stored(weight, number))
+            assert (apart <= self.largest_step(weight, number) * (1 + 1e-6)).all()
 
 
 class TestFloatingQuantizer(QuantizerLaws):

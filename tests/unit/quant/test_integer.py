@@ -75,6 +75,55 @@ def test_the_largest_float_keeps_its_sign_and_stays_finite() -> None:
     np.testing.assert_array_equal(stored.codes, [[127, 0]])
 
 
+def test_asymmetric_codes_equal_the_definition_by_hand() -> None:
+    weight = np.array([[0.0, 1.5, 3.1], [-2.0, -1.0, 4.0]])
+    stored = quantise_weight(weight, format_named("w2-asymmetric").weight)
+    # Rows reach 0 to 3.1 and -2 to 4, so steps are 3.1 / 3 and 2, and zero is code -2 and -1.
+    np.testing.assert_allclose(stored.scale, np.array([3.1 / 3, 2.0]), rtol=1e-6)
+    np.testing.assert_array_equal(stored.zero_point, [-2, -1])
+    # 1.5 / 1.033 = 1.45 goes to 1; -1 / 2 is a tie that goes to the even step 0.
+    np.testing.assert_array_equal(stored.codes, [[-2, -1, 1], [-2, -1, 1]])
+    expected = np.array([[0.0, 3.1 / 3, 3.1], [-2.0, 0.0, 4.0]])
+    np.testing.assert_allclose(stored.dequantise(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_asymmetric_codes_store_one_sided_weights_better(bits: int) -> None:
+    """Even numbers over a range lose step^2 / 12 each, and a step is shorter by the formula."""
+    weight = np.linspace(0.0, 1.0, 30_000, dtype=np.float32)[None]
+    errors = {}
+    for kind, steps in (("", 2 ** (bits - 1) - 1), ("-asymmetric", 2**bits - 1)):
+        stored = quantise_weight(weight, format_named(f"w{bits}{kind}").weight).dequantise()
+        errors[kind] = float(np.square(stored.astype(np.float64) - weight).mean())
+        # Both lattices hold both ends, so every step is whole or a half at an end.
+        assert errors[kind] == pytest.approx(1 / steps**2 / 12, rel=1e-3)
+    ratio = (2**bits - 1) / (2 ** (bits - 1) - 1)
+    assert errors[""] / errors["-asymmetric"] == pytest.approx(ratio**2, rel=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["", "-asymmetric", "-mse", "-asymmetric-mse"])
+def test_scales_of_tensor_channel_and_group_are_one_definition(kind: str) -> None:
+    """A tensor is one long row, a group a short one; each finer scale loses no more."""
+    weight = np.random.default_rng(6).standard_t(3, size=(4, 32)).astype(np.float32)
+    stored = {
+        scales: quantise_weight(weight, format_named(f"w3{scales}{kind}").weight)
+        for scales in ("t", "", "g8")
+    }
+    rows = format_named(f"w3{kind}").weight
+    for scales, shape in (("t", (1, 128)), ("g8", (16, 8))):
+        as_rows = quantise_weight(weight.reshape(shape), rows)
+        np.testing.assert_array_equal(stored[scales].codes.reshape(shape), as_rows.codes)
+        np.testing.assert_array_equal(
+            stored[scales].dequantise().reshape(shape), as_rows.dequantise()
+        )
+    assert stored["t"].scale.shape == ()
+    assert stored["g8"].scale.shape == (4, 4)
+    loss = [np.square(each.dequantise() - weight).sum() for each in stored.values()]
+    if kind == "-mse":
+        # The best scale of a part is at least as good for it as that of the whole.
+        assert loss[0] >= loss[1] >= loss[2]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_weight_that_is_not_finite_is_refused_by_name(value: float) -> None:
     weight = np.array([[1.0, value]], dtype=np.float32)
@@ -88,7 +137,7 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(value: float) -> None:
         (TensorFormat(kind="integer", bits=9), (2, 2)),
         (TensorFormat(kind="integer", bits=1), (2, 2)),
         (TensorFormat(kind="floating", bits=16), (2, 2)),
-        (TensorFormat(kind="integer", bits=8, symmetric=False), (2, 2)),
+        (TensorFormat(kind="integer", bits=8, granularity=Granularity.TOKEN), (2, 2)),
         (TensorFormat(kind="integer", bits=8, dynamic=True), (2, 2)),
         (TensorFormat(kind="integer", bits=8, granularity=Granularity.CHANNEL), ()),
         (format_named("w4g128").weight, (4, 100)),
