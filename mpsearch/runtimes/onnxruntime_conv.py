@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from mpsearch.runtimes.onnxruntime_graph import (
+from mpsearch.runtimes.lowering_graph import (
     Graph,
     QuantisedInput,
     QuantisedWeight,

@@ -14,20 +14,18 @@ from numpy import ndarray
 from onnx import helper
 
 from mpsearch.export.graph_edit import LAYER_KEY, metadata, remove_unused_
-from mpsearch.runtimes.onnxruntime_conv import lower_convolution_
-from mpsearch.runtimes.onnxruntime_graph import (
+from mpsearch.runtimes.lowering_graph import (
     CONTRIB,
     Graph,
     QuantisedInput,
     QuantisedWeight,
-    attributes,
 )
+from mpsearch.runtimes.onnxruntime_conv import lower_convolution_
 
 _BLOCK: Final = 128  # numbers per scale; per-row scales are repeated for each block
 _SMALLEST_BLOCK: Final = 16  # of MatMulNBits and GatherBlockQuantized
 _CONTRIB_VERSION: Final = 1
 _NIBBLE: Final = 4
-_BIAS_SLOT: Final = 2
 
 
 def lowered(model: onnx.ModelProto, *, accuracy_level: int) -> onnx.ModelProto:
@@ -73,7 +71,7 @@ class _Edit:
             self._gather_blocks_(node, weight)
         elif node.op_type == "Conv":
             lower_convolution_(self.graph, node, weight=weight, given=given)
-        elif not self._is_plain(node, outputs=len(weight.codes)):
+        elif not self.graph.is_plain_product(node, outputs=len(weight.codes)):
             return  # runs in fp32 then, which the check of kernels tells
         elif given is not None:
             self._multiply_codes_(node, weight, given=given)
@@ -85,7 +83,7 @@ class _Edit:
     ) -> None:
         codes = self.graph.constant(f"{node.name}.codes", weight.codes.T)
         scale = self.graph.constant(f"{node.name}.scale", weight.scale.reshape(-1))
-        bias, output = self._bias_(node, outputs=len(weight.codes))
+        bias, output = self.graph.take_bias_(node, outputs=len(weight.codes))
         inputs = [given.codes, codes, given.scale, scale, given.zero_point, "", bias]
         self.graph.replace_(node, _contrib("MatMulIntegerToFloat", inputs, output=output))
 
@@ -97,7 +95,7 @@ class _Edit:
         scale = self.graph.constant(
             f"{node.name}.scale", _scale_of_blocks(weight, count=codes.shape[1])
         )
-        bias, output = self._bias_(node, outputs=outputs)
+        bias, output = self.graph.take_bias_(node, outputs=outputs)
         made = _contrib(
             "MatMulNBits", [node.input[0], packed, scale, "", "", bias], output=output,
             K=inputs, N=outputs, bits=weight.bits, block_size=block,
@@ -114,30 +112,6 @@ class _Edit:
             bits=weight.bits, block_size=block, gather_axis=0, quantize_axis=1,
         )  # fmt: skip
         self.graph.replace_(node, made)
-
-    def _bias_(self, node: onnx.NodeProto, *, outputs: int) -> tuple[str, str]:
-        """Return the bias to add and the tensor to make; an addition that follows is taken in."""
-        if node.op_type == "Gemm":
-            return (node.input[_BIAS_SLOT] if len(node.input) > _BIAS_SLOT else ""), node.output[0]
-        follower = self.graph.only_consumer(node.output[0])
-        if follower is None or follower.op_type != "Add":
-            return "", node.output[0]
-        other = next((name for name in follower.input if name != node.output[0]), "")
-        bias = self.graph.array(other)
-        if bias is None or bias.shape != (outputs,):
-            return "", node.output[0]
-        self.graph.remove_(follower)
-        return other, follower.output[0]
-
-    def _is_plain(self, node: onnx.NodeProto, *, outputs: int) -> bool:
-        """Return whether a Gemm is a product plus one number per output, as others always are."""
-        if node.op_type != "Gemm":
-            return True
-        facts = {"alpha": 1.0, "beta": 1.0, "transA": 0} | dict(attributes(node))
-        if (facts["alpha"], facts["beta"], facts["transA"]) != (1.0, 1.0, 0):
-            return False
-        bias = self.graph.array(node.input[_BIAS_SLOT]) if len(node.input) > _BIAS_SLOT else None
-        return len(node.input) <= _BIAS_SLOT or (bias is not None and bias.shape == (outputs,))
 
 
 def _contrib(kind: str, inputs: list[str], *, output: str, **attributes: int) -> onnx.NodeProto:

@@ -15,6 +15,7 @@ CONTRIB: Final = "com.microsoft"
 _QUANTIZE: Final = "QuantizeLinear"
 _DEQUANTIZE: Final = "DequantizeLinear"
 _WEIGHT_SLOT: Final = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
+_BIAS_SLOT: Final = 2
 _BITS: Final[Mapping[int, int]] = {onnx.TensorProto.INT8: 8, onnx.TensorProto.INT4: 4}
 
 
@@ -150,6 +151,39 @@ class Graph:
             return None
         codes, scale, zero_point = source.input
         return QuantisedInput(codes=codes, scale=scale, zero_point=zero_point)
+
+    def plain_weight(self, node: onnx.NodeProto) -> ndarray | None:
+        """Return the weight of a layer's node where it is stored as it is, outputs first."""
+        name, turned = node.input[_WEIGHT_SLOT[node.op_type]], False
+        source = self.producer(name)
+        if source is not None and source.op_type == "Transpose":
+            turned, name = True, source.input[0]
+        weight = self.array(name)
+        return weight.T if weight is not None and _has_inputs_first(node, turned=turned) else weight
+
+    def is_plain_product(self, node: onnx.NodeProto, *, outputs: int) -> bool:
+        """Return whether a Gemm is a product plus one number per output, as others always are."""
+        if node.op_type != "Gemm":
+            return True
+        facts = {"alpha": 1.0, "beta": 1.0, "transA": 0} | dict(attributes(node))
+        if (facts["alpha"], facts["beta"], facts["transA"]) != (1.0, 1.0, 0):
+            return False
+        bias = self.array(node.input[_BIAS_SLOT]) if len(node.input) > _BIAS_SLOT else None
+        return len(node.input) <= _BIAS_SLOT or (bias is not None and bias.shape == (outputs,))
+
+    def take_bias_(self, node: onnx.NodeProto, *, outputs: int) -> tuple[str, str]:
+        """Return the bias to add and the tensor to make; an addition that follows is taken in."""
+        if node.op_type != "MatMul":
+            return (node.input[_BIAS_SLOT] if len(node.input) > _BIAS_SLOT else ""), node.output[0]
+        follower = self.only_consumer(node.output[0])
+        if follower is None or follower.op_type != "Add":
+            return "", node.output[0]
+        other = next((name for name in follower.input if name != node.output[0]), "")
+        bias = self.array(other)
+        if bias is None or bias.shape != (outputs,):
+            return "", node.output[0]
+        self.remove_(follower)
+        return other, follower.output[0]
 
     def write_(self) -> None:
         """Put nodes and constants back into the model."""
