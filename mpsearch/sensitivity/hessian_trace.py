@@ -1,7 +1,7 @@
 """Average curvature of the loss times squared weight error, as HAWQ scores."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, final
+from typing import ClassVar, Final, Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -25,22 +25,32 @@ _COPIES: Final = 8
 _SEED_DIGITS: Final = 15  # of a layer's hash, in base 16: below 2**63
 
 
+# What random signs are drawn on: the outputs, all weights at once, or one layer's weight.
+Probes: TypeAlias = Literal["outputs", "weights", "layers"]
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class HessianTrace(AbstractMetric):
-    """Tr(H_l) / n_l x |W - stored W|^2, H the Hessian of the mean labelled loss.
+    """Tr(H_l) / n_l x |W - stored W|^2, H the curvature of the mean loss over the layer's weight.
 
     Source: HAWQ-V2, Dong et al. (2020). Traces by Hutchinson's estimate with `draws` vectors
-    v of +-1. With v over all weights at once, v_l . (H v)_l is an unbiased estimate of every
-    layer's trace, for the cross terms have mean zero: one product per draw and batch.
-    `is_per_layer` takes the published way, one product per layer. Without labels the loss is
-    the divergence from the model's own output. Layers that share a weight are told apart.
-    What a format does to the layer's input is not seen.
+    of +-1, drawn on what `probes` says:
 
-    With `is_of_outputs` labels are not read, and probes are drawn on the outputs: the
-    Hessian of the divergence is J^T F J with the Fisher matrix F = B B^T of the outputs, so
-    Tr(H_l) is the mean of |J_l^T B r|^2, r of +-1. One backward pass per draw serves all
-    layers, no cross terms arise, and the estimate is never negative.
+    - "outputs": H is the generalised Gauss-Newton matrix J^T F J, F = B B^T the Hessian of
+      cross-entropy or half the squared error over the outputs, which labels do not change.
+      Tr(H_l) is the mean of |J_l^T B r|^2. One backward pass per draw serves all layers, no
+      cross terms arise, and no estimate is negative. It is the whole Hessian of the divergence
+      from the model's own output, of the labelled loss too wherever the outputs are piecewise
+      linear in the layer's weight (ReLU networks), and its mean over labels that the model
+      itself would give.
+    - "weights": the whole Hessian of the labelled loss (without labels, of that divergence),
+      v over all weights at once: v_l . (H v)_l is an unbiased estimate for every layer, for
+      cross terms have mean zero. One Hessian-vector product per draw and batch.
+    - "layers": the same, one product per layer, as published.
+
+    Layers that share a weight are told apart. What a format does to the layer's input is
+    not seen.
     """
 
     name: ClassVar[str] = "hessian_trace"
@@ -48,8 +58,7 @@ class HessianTrace(AbstractMetric):
     revision: ClassVar[int] = 1
 
     draws: int = 32
-    is_per_layer: bool = False
-    is_of_outputs: bool = False
+    probes: Probes = "outputs"
 
     def _measure(self, request: Request) -> Measurement:
         traces = self.traces(request)
@@ -72,10 +81,11 @@ class HessianTrace(AbstractMetric):
         """
         if self.draws < 1:
             raise UsageError(f"Metric {self.name!r} got {self.draws} draws. Expected at least 1.")
-        if self.is_of_outputs:
+        if self.probes == "outputs":
             return output_traces(request, draws=self.draws)
+        is_per_layer = self.probes == "layers"
         entries = Entries.of(
-            request, kind=self.name, settings=[self.revision, request.seed, self.is_per_layer]
+            request, kind=self.name, settings=[self.revision, request.seed, is_per_layer]
         )
         layers = request.traced.graph.names
         sums = np.zeros((self.draws, len(layers)))
@@ -87,7 +97,7 @@ class HessianTrace(AbstractMetric):
             stored = {draw: entries.get(placed.key, draw) for draw in range(self.draws)}
             missing = [draw for draw, known in stored.items() if not known]
             if missing:
-                products += len(missing) * (len(layers) if self.is_per_layer else 1)
+                products += len(missing) * (len(layers) if is_per_layer else 1)
                 for draw, values in self._measured(request, placed, draws=missing).items():
                     stored[draw] = {"traces": values}
                     entries.put(placed.key, draw, values=stored[draw])
@@ -118,7 +128,7 @@ class HessianTrace(AbstractMetric):
         whole = {
             layer: _signs(request, layer=layer, draw=draw) for layer in request.traced.graph.names
         }
-        if self.is_per_layer:
+        if self.probes == "layers":
             return [{layer: signs} for layer, signs in whole.items()]
         return [whole]
 

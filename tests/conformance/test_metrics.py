@@ -62,7 +62,7 @@ class TestHessianTrace(MetricLaws):
     split_tolerance = 5e-3
 
     def metric(self) -> AbstractMetric:
-        return HessianTrace(draws=4)
+        return HessianTrace(draws=4, probes="weights")
 
 
 class TestHessianTraceOfLabels(MetricLaws):
@@ -73,14 +73,14 @@ class TestHessianTraceOfLabels(MetricLaws):
     split_tolerance = 2e-2  # curvatures of both signs cancel
 
     def metric(self) -> AbstractMetric:
-        return HessianTrace(draws=4)
+        return HessianTrace(draws=4, probes="weights")
 
 
 class TestHessianTraceOfOutputs(MetricLaws):
     """Curvature of the divergence, from probes of the outputs."""
 
     def metric(self) -> AbstractMetric:
-        return HessianTrace(draws=2, is_of_outputs=True)
+        return HessianTrace(draws=2)
 
 
 class TestLossChange(MetricLaws):

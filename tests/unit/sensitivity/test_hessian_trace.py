@@ -1,5 +1,6 @@
 """Traces equal closed forms and exact Hessians, within their standard errors."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mpsearch.errors import DataError, MeasurementError, UsageError
 from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.sensitivity import HessianTrace
 from mpsearch.sensitivity.draws import random_signs
+from mpsearch.sensitivity.hessian_trace import Probes
 from mpsearch.sensitivity.output_traces import Traces, root_of_fisher
 from mpsearch.sensitivity.request import Request
 from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, read_data
@@ -65,7 +67,7 @@ def test_a_logistic_model_has_its_closed_form(tmp_path: Path) -> None:
     p = layer(samples).softmax(dim=1)
     exact = float((samples.square().sum(dim=1) * (1 - p.square().sum(dim=1))).mean())
     request = _request(traced, data, task=TASKS["classification"])
-    traces = HessianTrace(draws=200).traces(request)
+    traces = HessianTrace(draws=200, probes="weights").traces(request)
     assert _close(traces, [exact])
     assert traces.stderr[0] < 0.1 * exact
 
@@ -78,7 +80,7 @@ def test_a_linear_model_has_its_closed_form(tmp_path: Path) -> None:
     data = _data({"input": samples, "label": torch.randn(8, 3)}, tmp_path)
     exact = 3 * float(samples.square().sum(dim=1).mean())
     request = _request(traced, data, task=CallableTask(function=_same))
-    assert _close(HessianTrace(draws=200).traces(request), [exact])
+    assert _close(HessianTrace(draws=200, probes="weights").traces(request), [exact])
 
 
 def _same(raw: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001 - a task's callable
@@ -88,14 +90,15 @@ def _same(raw: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001 - a task's calla
 class SmallConv(nn.Module):
     """Convolution, curve, mean, logits."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, curve: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        self.curve = curve
         self.conv = nn.Conv2d(2, 3, 3)
         self.head = nn.Linear(3, 3)
 
     def forward(self, image: Tensor) -> Tensor:
         """Run the network."""
-        result = self.head(torch.tanh(self.conv(image)).mean((2, 3)))
+        result = self.head(self.curve(self.conv(image)).mean((2, 3)))
         assert isinstance(result, Tensor)
         return result
 
@@ -117,20 +120,36 @@ def _exact_traces(model: nn.Module, batch: dict[str, Tensor], labels: Tensor) ->
     return found
 
 
-@pytest.mark.parametrize("is_per_layer", [False, True])
+@pytest.mark.parametrize("probes", ["weights", "layers"])
 @pytest.mark.parametrize("limit", [None, 1])
 def test_a_convolutional_model_agrees_with_its_whole_hessian(
-    tmp_path: Path, *, is_per_layer: bool, limit: int | None
+    tmp_path: Path, *, probes: Probes, limit: int | None
 ) -> None:
     torch.manual_seed(2)
-    model, image, labels = SmallConv(), torch.randn(6, 2, 5, 5), torch.randint(0, 3, (6,))
+    model, image = SmallConv(curve=torch.tanh), torch.randn(6, 2, 5, 5)
+    labels = torch.randint(0, 3, (6,))
     traced = trace_model(model, {"image": image[:2]})
     data = _data({"image": image, "label": labels}, tmp_path)
     request = _request(traced, data, task=TASKS["classification"], memory_limit_bytes=limit)
-    traces = HessianTrace(draws=60, is_per_layer=is_per_layer).traces(request)
+    traces = HessianTrace(draws=60, probes=probes).traces(request)
     assert _close(traces, _exact_traces(model, {"image": image}, labels))
     batches = 2
-    assert traces.products == 60 * batches * (2 if is_per_layer else 1)
+    assert traces.products == 60 * batches * (2 if probes == "layers" else 1)
+
+
+def test_probes_of_outputs_see_the_whole_hessian_where_outputs_are_piecewise_linear(
+    tmp_path: Path,
+) -> None:
+    """Behind a ReLU each layer's weight moves the logits in straight lines; labels cancel."""
+    torch.manual_seed(2)
+    model, image = SmallConv(curve=torch.relu), torch.randn(6, 2, 5, 5)
+    labels = torch.randint(0, 3, (6,))
+    traced = trace_model(model, {"image": image[:2]})
+    data = _data({"image": image, "label": labels}, tmp_path)
+    traces = HessianTrace(draws=400).traces(_request(traced, data, task=TASKS["classification"]))
+    exact = _exact_traces(model, {"image": image}, labels)
+    assert traces.mean.tolist() == pytest.approx(exact, rel=0.05)
+    assert traces.products == 400 * 2
 
 
 def test_without_labels_it_is_the_curvature_of_the_divergence(tmp_path: Path) -> None:
@@ -141,7 +160,7 @@ def test_without_labels_it_is_the_curvature_of_the_divergence(tmp_path: Path) ->
     p = layer(samples).softmax(dim=1)
     exact = float((samples.square().sum(dim=1) * (1 - p.square().sum(dim=1))).mean())
     request = _request(traced, _data({"input": samples}, tmp_path), task=TASKS["classification"])
-    assert _close(HessianTrace(draws=200).traces(request), [exact])
+    assert _close(HessianTrace(draws=200, probes="weights").traces(request), [exact])
 
 
 def test_probes_of_outputs_have_the_closed_form_too(tmp_path: Path) -> None:
@@ -151,7 +170,7 @@ def test_probes_of_outputs_have_the_closed_form_too(tmp_path: Path) -> None:
     p = layer(samples).softmax(dim=1)
     exact = float((samples.square().sum(dim=1) * (1 - p.square().sum(dim=1))).mean())
     request = _request(traced, _data({"input": samples}, tmp_path), task=TASKS["classification"])
-    traces = HessianTrace(draws=300, is_of_outputs=True).traces(request)
+    traces = HessianTrace(draws=300).traces(request)
     # Their error counts samples too, so the miss must be far smaller than it.
     assert traces.mean[0] == pytest.approx(exact, rel=0.1)
     assert traces.products == 300 * 2
@@ -163,7 +182,9 @@ def test_layers_of_one_shape_have_signs_of_their_own(tmp_path: Path) -> None:
     traced = trace_model(model, {"input": torch.randn(2, 6)})
     data = _data({"input": torch.randn(4, 6)}, tmp_path)
     request = _request(traced, data, task=TASKS["classification"])
-    (first,), (second,) = (HessianTrace()._directions(request, draw=draw) for draw in (0, 1))
+    (first,), (second,) = (
+        HessianTrace(probes="weights")._directions(request, draw=draw) for draw in (0, 1)
+    )
     agreement = [
         float((one == other).float().mean())
         for one, other in ((first["0"], first["2"]), (first["0"], second["0"]))
@@ -190,7 +211,7 @@ def test_probes_of_outputs_are_norms_of_gradients_of_each_sample(
     traced = trace_model(model, example)
     task = TASKS["classification" if network is networks.convolutions else "causal_lm"]
     request = _request(traced, _data(dict(example), tmp_path), task=task)
-    traces = HessianTrace(draws=1, is_of_outputs=True).traces(request)
+    traces = HessianTrace(draws=1).traces(request)
     tied = {place for group in traced.graph.shared_weights for place in group}
     for sample in range(2):
         alone = {name: value[sample : sample + 1] for name, value in example.items()}
@@ -214,21 +235,26 @@ def test_attention_and_tied_weights_have_second_derivatives(tmp_path: Path) -> N
         model, example = network()
         traced = trace_model(model, example)
         data = _data(dict(example), tmp_path / network.__name__)
-        traces = HessianTrace(draws=3).traces(
+        traces = HessianTrace(draws=3, probes="weights").traces(
             _request(traced, data, task=TASKS["causal_lm"], pairs={})
         )
         assert np.isfinite(traces.estimates).all()
         assert (traces.mean != 0).all()
 
 
-def test_scores_are_mean_curvature_times_squared_weight_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("probes", ["outputs", "weights"])
+def test_scores_are_mean_curvature_times_squared_weight_error(
+    tmp_path: Path, *, probes: Probes
+) -> None:
     torch.manual_seed(4)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
     samples = torch.randn(6, 4)
     traced = trace_model(model, {"input": samples[:2]})
     data = _data({"input": samples}, tmp_path)
-    traces = HessianTrace(draws=8).traces(_request(traced, data, task=TASKS["classification"]))
-    table = HessianTrace(draws=8).measure(
+    traces = HessianTrace(draws=8, probes=probes).traces(
+        _request(traced, data, task=TASKS["classification"])
+    )
+    table = HessianTrace(draws=8, probes=probes).measure(
         traced, task=TASKS["classification"], data=data, formats=["w3"]
     )
     for row, layer in enumerate(traced.graph.names):
@@ -246,7 +272,9 @@ def test_probes_are_kept_and_more_of_them_add_only_theirs(tmp_path: Path) -> Non
     request = _request(
         traced, data, task=TASKS["classification"], cache=Cache(folder=tmp_path / "cache")
     )
-    few, more, again = (HessianTrace(draws=draws).traces(request) for draws in (2, 5, 5))
+    few, more, again = (
+        HessianTrace(draws=draws, probes="weights").traces(request) for draws in (2, 5, 5)
+    )
     assert [each.products for each in (few, more, again)] == [4, 6, 0]
     np.testing.assert_array_equal(few.estimates, more.estimates[:2])
     np.testing.assert_array_equal(again.estimates, more.estimates)
@@ -261,7 +289,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, *, labels: Tensor) -
     traced = trace_model(nn.Sequential(nn.Linear(3, 3)), {"input": torch.randn(2, 3)})
     data = _data({"input": torch.randn(4, 3), "label": labels}, tmp_path)
     with pytest.raises(DataError, match=r"labels have the shape.*from 0 to 2"):
-        HessianTrace().traces(_request(traced, data, task=TASKS["classification"]))
+        HessianTrace(probes="weights").traces(_request(traced, data, task=TASKS["classification"]))
 
 
 def test_a_loss_that_is_not_finite_is_refused(tmp_path: Path) -> None:
@@ -270,16 +298,20 @@ def test_a_loss_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     traced = trace_model(nn.Sequential(layer), {"input": torch.zeros(2, 3)})
     data = _data({"input": torch.ones(4, 3)}, tmp_path)
     with pytest.raises(MeasurementError, match="loss is NaN or infinite for"):
-        HessianTrace().traces(_request(traced, data, task=TASKS["classification"]))
+        HessianTrace(probes="weights").traces(_request(traced, data, task=TASKS["classification"]))
 
 
 def test_outputs_without_gradient_and_no_draws_are_refused(tmp_path: Path) -> None:
     traced = trace_model(nn.Sequential(nn.Linear(3, 3)), {"input": torch.randn(2, 3)})
     data = _data({"input": torch.randn(4, 3)}, tmp_path)
     with pytest.raises(MeasurementError, match="has no gradient"):
-        HessianTrace().traces(_request(traced, data, task=CallableTask(function=_likeliest)))
+        HessianTrace(probes="weights").traces(
+            _request(traced, data, task=CallableTask(function=_likeliest))
+        )
     with pytest.raises(UsageError, match="0 draws"):
-        HessianTrace(draws=0).traces(_request(traced, data, task=TASKS["classification"]))
+        HessianTrace(draws=0, probes="weights").traces(
+            _request(traced, data, task=TASKS["classification"])
+        )
 
 
 def _likeliest(raw: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001 - a task's callable

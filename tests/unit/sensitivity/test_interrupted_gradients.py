@@ -71,7 +71,8 @@ def test_each_kill_loses_at_most_one_batch(
 
 
 @pytest.mark.parametrize(
-    "metric", [OutputProbe(draws=1), HessianTrace(draws=2), METRICS["masked_error"]]
+    "metric",
+    [OutputProbe(draws=1), HessianTrace(draws=2, probes="weights"), METRICS["masked_error"]],
 )
 def test_progress_ends_with_nothing_left(metric: AbstractMetric, tmp_path: Path) -> None:
     events: list[ProgressEvent] = []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mpsearch.errors import DataError, MeasurementError
 from mpsearch.sensitivity import METRICS, HessianTrace, OutputProbe
+from mpsearch.sensitivity.hessian_trace import Probes
 from mpsearch.tasks import TASKS, Batch, CallableTask, Dataset, read_data
 from mpsearch.tracing import TracedModel, trace_model
 
@@ -56,9 +57,12 @@ def test_a_layer_that_the_output_never_sees_is_named(
         assert np.isnan(table.numbers[:, row, 1]).all()
 
 
-def test_curvature_knows_it_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("probes", ["outputs", "weights"])
+def test_curvature_knows_it_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, probes: Probes
+) -> None:
     traced, data = _case(tmp_path)
-    table = HessianTrace(draws=2).measure(
+    table = HessianTrace(draws=2, probes=probes).measure(
         traced, task=TASKS["classification"], data=data, formats=["w4"]
     )
     assert "does not depend on 'second'" in caplog.text
