@@ -4,10 +4,28 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from benchmarks.bar import Bar
-from benchmarks.sensitivity import anywhere, referee
+from benchmarks.sensitivity import (
+    anywhere,
+    closed_forms,
+    forecast,
+    kills,
+    memory,
+    price,
+    referee,
+    traces,
+)
 
 # Each takes `small` by keyword and yields its bars; add one line per file, the quickest first.
-_PARTS: tuple[Callable[..., Iterator[Bar]], ...] = (anywhere.bars, referee.bars)
+_PARTS: tuple[Callable[..., Iterator[Bar]], ...] = (
+    anywhere.bars,
+    price.bars,
+    closed_forms.bars,
+    forecast.bars,
+    traces.bars,
+    kills.bars,
+    memory.bars,
+    referee.bars,
+)
 
 
 def run(*, small: bool) -> Iterator[Bar]:

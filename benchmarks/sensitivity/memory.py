@@ -1,6 +1,6 @@
 """Peak memory of a sensitivity pass over a model as large as ResNet-50, in a process of its own.
 
-Run as `python -m benchmarks.sensitivity.memory METRIC IMAGES SIZE LIMIT FOLDER`.
+Run as `python -m benchmarks.sensitivity.memory METRIC IMAGES SIZE LIMIT FOLDER` to measure here.
 """
 
 import json
@@ -8,7 +8,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,9 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 
+from benchmarks.bar import Bar, judged
+from benchmarks.sensitivity.targets import TARGETS
+from mpsearch.quant.ranges import quantizer_of_range
 from mpsearch.sensitivity import METRICS, OutputProbe
 from mpsearch.tasks import TASKS, read_data
 from mpsearch.tracing import trace_model
@@ -24,8 +27,16 @@ from mpsearch.tracing import trace_model
 FORMATS: Final = ("w8a8", "w8", "w7", "w6", "w5", "w4", "w3", "w2")
 _BLOCKS: Final = (3, 4, 6, 3)
 _BATCH: Final = 16
+_BAR: Final = "peak memory"
+_PROBE, _EXACT = "output_probe", "output_error"
+# Batches follow one another, so an exact pass of hours over all 256 would show no more.
+_IMAGES: Final[Mapping[str, int]] = {_PROBE: 256, _EXACT: 48}
+_SIZE: Final = 224
+_LIMIT: Final = 2**28
+_SMALL: Final = (4, 64, 2**26)
 # Exact passes take hours over all layers; memory does not depend on how many there are.
 _EXACT_LAYERS: Final = ("stem.0", "fc")
+_RANGE: Final = 4.0
 _KIB: Final = 1024
 _BLOCK_BYTES: Final = 2**18
 
@@ -93,6 +104,20 @@ class ResNet50(nn.Module):
         return result
 
 
+def bars(*, small: bool) -> Iterator[Bar]:
+    """Measure one gradient metric over all layers, and the exact one over the two ends."""
+    for metric, whole in _IMAGES.items():
+        images, size, limit = _SMALL if small else (whole, _SIZE, _LIMIT)
+        use = memory_use(metric, images=images, size=size, limit=limit)
+        layers = "first and last layer" if metric == _EXACT else "all layers"
+        yield judged(
+            f"{_BAR} of {metric}, {layers}",
+            [use.share],
+            target=TARGETS[_BAR],
+            extra=asdict(use) | {"images": images, "pixels": size, "formats": len(FORMATS)},
+        )
+
+
 def memory_use(metric: str, *, images: int, size: int, limit: int) -> MemoryUse:
     """Measure in a fresh process, whose peak is its own."""
     with TemporaryDirectory() as folder:
@@ -117,7 +142,7 @@ def main() -> None:
     # Tracing once warms what libraries allocate for themselves.
     trace_model(nn.Sequential(nn.Conv2d(3, 4, 3)), [torch.zeros(2, 3, 8, 8)])
     data = read_data(
-        _images(images, size=size),
+        _made(images, size=size),
         input_names=("image",),
         batch_size=_BATCH,
         folder=Path(sys.argv[5]),
@@ -125,14 +150,15 @@ def main() -> None:
     before = _peak()
     model = ResNet50().eval()
     traced = trace_model(model, {"image": torch.zeros(2, 3, size, size)})
-    chosen = OutputProbe(draws=1) if metric == "output_probe" else METRICS[metric]
-    offered = None if metric == "output_probe" else dict.fromkeys(_EXACT_LAYERS, FORMATS[1:])
+    is_exact = metric == _EXACT
+    chosen = METRICS[metric] if is_exact else OutputProbe(draws=1)
     chosen.measure(
         traced,
         task=TASKS["classification"],
         data=data,
-        formats=FORMATS[1:],
-        offered=offered,
+        formats=FORMATS,
+        offered=dict.fromkeys(_EXACT_LAYERS, FORMATS) if is_exact else None,
+        quantizers=dict.fromkeys(traced.graph.names, quantizer_of_range(-_RANGE, _RANGE)),
         memory_limit_bytes=limit,
     )
     weights = sum(each.numel() * each.element_size() for each in model.parameters())
@@ -144,7 +170,7 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
 
 
-def _images(count: int, *, size: int) -> Iterator[dict[str, Tensor]]:
+def _made(count: int, *, size: int) -> Iterator[dict[str, Tensor]]:
     for start in range(0, count, _BATCH):
         yield {"image": torch.randn(min(_BATCH, count - start), 3, size, size)}
 

@@ -28,6 +28,16 @@ TARGETS: dict[str, Target] = {
     "above the best single metric": Target(unit="%", at_most=2.0),
     "searched plan against the optimum of its table": Target(unit="x", at_most=1.0),
     "forwards of the search": Target(unit="exact passes", at_most=1.25),
+    "forecast of squared output error": Target(unit="% of the measured", at_most=15),
+    "standard error of all-layer traces": Target(unit="x per-layer products", at_most=1),
+    "standard error of all-layer products": Target(unit="x per-layer products"),
+    "largest difference of traces": Target(unit="x its bound", at_most=1),
+    "largest miss of a closed form": Target(unit="x its bound", at_most=1),
+    "error of a single probe that has no noise": Target(unit="relative", at_most=1e-5),
+    "peak memory": Target(unit="x (1.5 model + limit)", at_most=1),
+    "entries measured twice after kill -9": Target(unit="entries", at_most=1),
+    "resumed tables bit-identical": Target(unit="share", at_least=1),
+    "processor time of one draw": Target(unit="x gradient_output_error", at_most=1.3),
 }
 
 
