@@ -1,19 +1,19 @@
 """Which layers might get another format, were the sensitivities measured again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
 from numpy.random import Generator
 
 from mpsearch.core.plan import Budget
 from mpsearch.core.tables import CostTable, SensitivityTable
-from mpsearch.formulation import formulate
-from mpsearch.solvers import solve
+from mpsearch.formulation import Formulation, formulate
+from mpsearch.solvers import stability
 
-_REDRAWS: Final = 40
-_SECONDS_EACH: Final = 0.5
+_DRAWS: Final = 40
 # From this share on a layer is worth a word; so many are named.
 _NOTABLE: Final = 0.1
 _NAMED: Final = 5
@@ -26,45 +26,46 @@ def flip_shares(
     budgets: Sequence[Budget],
     fixed: Mapping[str, str],
     generator: Generator,
-    redraws: int = _REDRAWS,
+    draws: int = _DRAWS,
 ) -> dict[str, float]:
-    """Return, by layer, in which share of redraws the optimum gives it another format.
+    """Return, by layer, in which share of draws the optimum gives it another format.
 
-    A redraw takes each loss from the normal distribution around it whose deviation is its
-    standard error (a parametric bootstrap: Efron, 1979), and solves again. An entry without
-    a standard error stays as it is. Empty where no plan keeps the budgets.
+    Losses are drawn anew within their standard errors (`solvers.stability`); an entry
+    without one stays as it is. Empty where no plan keeps the budgets.
 
     Args:
         table: Losses with standard errors.
         cost: Spending under one base and placement.
         budgets: Resolved limits.
         fixed: Format by layer name or pattern.
-        generator: Of the redraws.
-        redraws: How many are solved.
+        generator: Of the draws.
+        draws: How many are solved.
     """
-    first = _optimum(table, cost, budgets=budgets, fixed=fixed)
-    if first is None:
-        return {}
-    spread = np.nan_to_num(table.stderr)
-    counts = dict.fromkeys(first, 0)
-    for _ in range(redraws):
-        loss = table.loss + spread * generator.standard_normal(spread.shape)
-        again = _optimum(replace(table, loss=loss), cost, budgets=budgets, fixed=fixed)
-        for layer, name in (again or first).items():
-            counts[layer] += name != first[layer]
-    return {layer: count / redraws for layer, count in counts.items()}
-
-
-def _optimum(
-    table: SensitivityTable,
-    cost: CostTable,
-    *,
-    budgets: Sequence[Budget],
-    fixed: Mapping[str, str],
-) -> dict[str, str] | None:
     formulation = formulate(table, cost, budgets=budgets, fixed=fixed)
-    choice = solve(formulation.problem, time_limit_seconds=_SECONDS_EACH).choice
-    return None if choice is None else formulation.assignment(np.asarray(choice))
+    errors = _block_errors(table, formulation=formulation, base=cost.base)
+    found = stability(formulation.problem, errors, draws=draws, generator=generator)
+    if found is None:
+        return {}
+    return {
+        layer: float(share)
+        for block, share in zip(formulation.blocks, found.share, strict=True)
+        for layer in block
+    }
+
+
+def _block_errors(
+    table: SensitivityTable, *, formulation: Formulation, base: str
+) -> Float64[ndarray, "D F"]:
+    """Return standard errors by block and format; those of a block's layers are independent."""
+    rows = {name: place for place, name in enumerate(table.layers)}
+    squares = np.zeros((len(formulation.blocks), len(formulation.formats)))
+    for column, name in enumerate(formulation.formats):
+        if name == base or name not in table.formats:
+            continue
+        known = np.square(np.nan_to_num(table.stderr[:, table.formats.index(name)]))
+        for place, block in enumerate(formulation.blocks):
+            squares[place, column] = known[[rows[layer] for layer in block]].sum()
+    return np.sqrt(squares)
 
 
 def flips_told(shares: Mapping[str, float], *, formats: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """Layers flip as often as their standard errors say."""
 
+from dataclasses import replace
 from math import erf, sqrt
 
 import numpy as np
@@ -11,7 +12,7 @@ from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.search.stability import flip_shares, flips_told
 
 LAYERS = ("a", "b", "c")
-REDRAWS = 200
+DRAWS = 200
 
 
 def table(*, losses: tuple[float, ...], stderr: tuple[float, ...]) -> SensitivityTable:
@@ -48,7 +49,7 @@ def shares(found: SensitivityTable, *, limit: float) -> dict[str, float]:
         budgets=[Budget(name="weight_bits", text="", limit=limit, unit="bits")],
         fixed={},
         generator=np.random.default_rng(0),
-        redraws=REDRAWS,
+        draws=DRAWS,
     )
 
 
@@ -57,7 +58,7 @@ def test_two_layers_swap_as_often_as_their_losses_change_order(gap: float) -> No
     """Room for eight bits twice: c has them surely, a or b by P(N(gap, .3^2 + .4^2) < 0)."""
     found = shares(table(losses=(2.0 + gap, 2.0, 50.0), stderr=(0.3, 0.4, 0.0)), limit=1800.0)
     wanted = 0.5 * (1 - erf(gap / 0.5 / sqrt(2)))
-    noise = sqrt(wanted * (1 - wanted) / REDRAWS)
+    noise = sqrt(wanted * (1 - wanted) / DRAWS)
     assert found["a"] == pytest.approx(wanted, abs=4 * noise + 1e-9)
     assert found["b"] == found["a"]
     assert found["c"] == 0.0
@@ -67,6 +68,22 @@ def test_two_layers_swap_as_often_as_their_losses_change_order(gap: float) -> No
 def test_without_standard_errors_nothing_flips(error: float) -> None:
     found = shares(table(losses=(1.0, 2.0, 3.0), stderr=(error,) * 3), limit=1800.0)
     assert found == dict.fromkeys(LAYERS, 0.0)
+
+
+def test_the_errors_of_layers_that_share_a_weight_add_as_squares() -> None:
+    """Block (a, b), of error 5, stands against c: there is room for eight bits of either."""
+    shared = replace(cost(), shared_weights=((0, 1),))
+    found = flip_shares(
+        table(losses=(2.0, 2.0, 3.0), stderr=(3.0, 4.0, 0.0)),
+        shared,
+        budgets=[Budget(name="weight_bits", text="", limit=1800.0, unit="bits")],
+        fixed={},
+        generator=np.random.default_rng(0),
+        draws=DRAWS,
+    )
+    wanted = 0.5 * (1 - erf((4.0 - 3.0) / 5.0 / sqrt(2)))
+    assert found["a"] == pytest.approx(wanted, abs=4 * sqrt(wanted * (1 - wanted) / DRAWS))
+    assert found["a"] == found["b"]
 
 
 def test_where_no_plan_keeps_the_budgets_there_is_nothing_to_flip() -> None:
