@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mpsearch.api.stored_tables import Tables
-from mpsearch.core.formats import FORMATS, format_named
+from mpsearch.core.formats import format_named
 from mpsearch.core.hardware import Device, Resource, Support
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.tables import CostTable, SensitivityTable
@@ -74,12 +74,10 @@ class PostedTables(_Strict):
         """
         _check_names(self.layers, what="layers")
         _check_names(self.formats, what="formats")
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or self.formats[0] != "fp32":
-            raise DataError(
-                f"The formats are {self.formats}. Expected 'fp32' first, then some of "
-                f"{', '.join(FORMATS)}. Rename or reorder them."
-            )
+        for name in self.formats:
+            format_named(name)
+        if self.formats[0] != "fp32":
+            raise DataError(f"The formats are {self.formats}. Expected 'fp32' first. Reorder them.")
         _check_quantizers(self.layers, self.formats, quantizers=self.sensitivity.quantizers)
         shape = (len(self.layers), len(self.formats))
         loss = np.asarray(_rows(self.sensitivity.loss, shape=shape, what="loss"), dtype=np.float64)
@@ -146,12 +144,7 @@ def _check_names(names: list[str], *, what: str) -> None:
 def _check_quantizers(
     layers: list[str], formats: list[str], *, quantizers: Mapping[str, ActivationQuantizer]
 ) -> None:
-    activations = {name: format_named(name).activation for name in formats}
-    static = [
-        name
-        for name, activation in activations.items()
-        if activation is not None and activation.kind == "integer" and not activation.dynamic
-    ]
+    static = [name for name in formats if format_named(name).is_static]
     lacking = [layer for layer in layers if layer not in quantizers]
     if static and lacking:
         raise DataError(

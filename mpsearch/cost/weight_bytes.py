@@ -62,7 +62,8 @@ def weight_bytes_table(
 def stored_bytes(layer: Layer, format_name: str) -> int:
     """Return the bytes of a layer's weight: codes, rounded up to whole bytes, and scales.
 
-    A floating format is kept in float32, whatever the runtime then computes in.
+    Asymmetric codes have a zero point, as wide as a code, beside each scale. A floating format
+    is kept in float32, whatever the runtime then computes in.
 
     Example:
         >>> from mpsearch.core.graph import Op
@@ -74,8 +75,10 @@ def stored_bytes(layer: Layer, format_name: str) -> int:
     number = format_named(format_name).weight
     if number.kind == "floating":
         return layer.parameters * _FLOAT_BYTES
+    scales = _scales(layer, number)
+    zeros = 0 if number.symmetric else -(-scales * number.bits // _BITS_PER_BYTE)
     codes = -(-layer.parameters * number.bits // _BITS_PER_BYTE)
-    return codes + _scales(layer, number) * _FLOAT_BYTES
+    return codes + scales * _FLOAT_BYTES + zeros
 
 
 def _scales(layer: Layer, number: TensorFormat) -> int:

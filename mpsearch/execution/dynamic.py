@@ -1,4 +1,4 @@
-"""What runtimes do to the input of weight-only layers: quantise it on the fly."""
+"""Inputs quantised on the fly: by formats that say so, by runtimes in weight-only layers."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,7 +14,6 @@ _DEFAULT_GROUP: Final = 32
 _ACCURACY_SETTING: Final = "accuracy_level"
 _LEVEL_WITH_CODES: Final = "4"
 _BLOCK: Final = 128
-_LARGEST_CODE: Final = 127
 
 
 def dynamic_group_of(runtime: str, settings: Mapping[str, str]) -> int | None:
@@ -37,18 +36,20 @@ def dynamic_group_of(runtime: str, settings: Mapping[str, str]) -> int | None:
     return int(settings.get(DYNAMIC_GROUP_SETTING, _DEFAULT_GROUP)) or None
 
 
-def quantise_dynamically(values: Float[Tensor, "... K"], group: int) -> Float[Tensor, "... K"]:
-    """Return the values in symmetric codes of 8 bits, one scale = max|x| / 127 per group.
+def quantise_dynamically(
+    values: Float[Tensor, "... K"], group: int, *, bits: int = 8
+) -> Float[Tensor, "... K"]:
+    """Return the values in symmetric codes, one scale = max|x| / (2**(bits - 1) - 1) per group.
 
-    As OpenVINO's kernels do, bit for bit: the last group of a row may be shorter, and rows
-    shorter than one group stay as they are.
+    As OpenVINO's kernels do with 8 bits, bit for bit: the last group of a row may be shorter,
+    and rows shorter than one group stay as they are. A group of K is a scale per token.
     """
     length = values.shape[-1]
     if length < group:
         return values
     padded = torch.nn.functional.pad(values, (0, -length % group))
     blocks = padded.reshape(*values.shape[:-1], -1, group)
-    scale = blocks.abs().amax(dim=-1, keepdim=True) / _LARGEST_CODE
+    scale = blocks.abs().amax(dim=-1, keepdim=True) / (2 ** (bits - 1) - 1)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     stored: Tensor = (blocks / scale).round() * scale
     return stored.reshape(padded.shape)[..., :length]

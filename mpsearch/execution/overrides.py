@@ -5,36 +5,18 @@ from typing import Any, Final
 from jaxtyping import Float
 from torch import Tensor, fx
 
+from mpsearch.core.fitting import takes
 from mpsearch.core.formats import Format, Granularity
 from mpsearch.core.graph import Layer, Op
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.errors import FormatError, MeasurementError
-from mpsearch.execution.dynamic import quantise_dynamically
+from mpsearch.execution.inputs import rounded_input
 from mpsearch.execution.interpreter import Override
-from mpsearch.quant.fake_torch import (
-    fake_quantise_activation,
-    fake_quantise_weight,
-    round_to_bfloat16,
-)
+from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.tracing.operators import LayerOperator, layer_operator
 from mpsearch.tracing.traced_model import TracedModel
 
 _FULL_BITS: Final = 32
-
-
-def takes(layer: Layer, number: Format) -> bool:
-    """Return whether a layer can be written in a format at all.
-
-    Embeddings read whole numbers, so they take formats of weights only, with one scale per
-    row. Groups need a matrix whose input size they divide.
-    """
-    is_grouped = number.weight.granularity is Granularity.GROUP
-    if layer.op is Op.EMBEDDING:
-        return number.is_floating or (number.activation is None and not is_grouped)
-    if not is_grouped:
-        return True
-    size = number.weight.group_size
-    return layer.op is Op.LINEAR and size is not None and layer.weight_shape[1] % size == 0
 
 
 def layer_override(
@@ -65,12 +47,12 @@ def layer_override(
     if not takes(found, number):
         raise FormatError(
             f"Layer {layer!r} ({found.op}, weight {found.weight_shape}) cannot take the format "
-            f"{number.name!r}. Expected w8 or w4 for embeddings, and groups that divide the inputs "
-            "of a linear layer. Choose another format for it."
+            f"{number.name!r}. Expected formats of weights for embeddings, and groups that divide "
+            "the inputs of a linear layer. Choose another format for it."
         )
-    if number.weight.kind == "floating" and number.weight.bits == _FULL_BITS:
+    if number.activation is None and number.weight.bits == _FULL_BITS:
         return {}
-    if _is_static(number) and quantizer is None:
+    if number.is_static and quantizer is None:
         raise MeasurementError(
             f"Layer {layer!r} has no quantiser of its input, which format {number.name!r} needs. "
             "Expected one from `execution.observe_ranges`. Observe its range first."
@@ -127,14 +109,15 @@ class _Stored:
     def input(
         self, values: Tensor, *, quantizer: ActivationQuantizer | None, dynamic_group: int | None
     ) -> Tensor:
-        if self.number.is_floating:
-            return round_to_bfloat16(values)
-        if _is_static(self.number):
-            assert quantizer is not None
-            return fake_quantise_activation(values, quantizer)
-        if dynamic_group is not None and self.layer.op is Op.LINEAR:
-            return quantise_dynamically(values, dynamic_group)
-        return values
+        if self.layer.op is Op.EMBEDDING:  # row numbers
+            return values
+        return rounded_input(
+            values,
+            self.number,
+            op=self.layer.op,
+            quantizer=quantizer,
+            dynamic_group=dynamic_group,
+        )
 
 
 def _override(
@@ -162,9 +145,5 @@ def _override(
         assert isinstance(result, Tensor)
         return result
 
-    return looked_up if store.layer.op is Op.EMBEDDING else compute
-
-
-def _is_static(number: Format) -> bool:
-    activation = number.activation
-    return activation is not None and activation.kind == "integer" and not activation.dynamic
+    is_by_row = store.number.weight.granularity is not Granularity.TENSOR
+    return looked_up if store.layer.op is Op.EMBEDDING and is_by_row else compute

@@ -10,7 +10,7 @@ from jaxtyping import Int8
 from numpy import ndarray
 from onnx import helper, numpy_helper
 
-from mpsearch.core.formats import Format, Granularity, TensorFormat
+from mpsearch.core.formats import Clipping, Format, Granularity, TensorFormat
 from mpsearch.core.graph import Op
 from mpsearch.errors import FormatError
 from mpsearch.export.graph_edit import LayerNode
@@ -69,6 +69,8 @@ class WeightStore:
         name = f"{found.initializer}.{number.bits}bit"
         if number.group_size is not None:
             name += f".group{number.group_size}"
+        if number.clipping is not Clipping.MINMAX:
+            name += f".{number.clipping}"
         self.model.graph.initializer.extend(_initializers(name, stored, inputs_first=inputs_first))
         return name
 
@@ -95,6 +97,12 @@ def check_takes(format_: Format, *, layer: str, op: Op) -> None:
             "input. Expected a format of weights only: an embedding reads row numbers. Choose "
             "w8 or w4."
         )
+    if format_.activation is not None and not format_.is_static:
+        raise FormatError(
+            f"Layer {layer!r} asks for {format_.name!r}, whose inputs are not 8-bit codes of a "
+            "range from calibration. Expected plain or such inputs, which files can say. Choose "
+            "w8a8 or w8, or the runtime 'simulation'."
+        )
     _check_storable(format_.weight, layer=layer, op=op)
 
 
@@ -104,6 +112,13 @@ def _check_storable(number: TensorFormat, *, layer: str, op: Op) -> None:
             f"Layer {layer!r} asks for weights of {number.bits} bits ({number.kind}). Expected "
             f"whole numbers of {' or '.join(map(str, STORED_AS))} bits, which ONNX files can hold "
             "and runtimes run. Choose w8a8, w8, w4 or w4g128, or the runtime 'simulation'."
+        )
+    if not number.symmetric or number.granularity is Granularity.TENSOR:
+        what = "one scale for all of it" if number.symmetric else "a zero point"
+        raise FormatError(
+            f"Layer {layer!r} asks for a weight with {what}. Expected symmetric codes with a scale "
+            "per channel or group, which runtimes have kernels for. Choose w8 or w4, or the "
+            "runtime 'simulation'."
         )
     if number.granularity is Granularity.GROUP and op is not Op.LINEAR:
         raise FormatError(

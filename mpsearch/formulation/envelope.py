@@ -28,7 +28,7 @@ class Envelope:
 def monotone_envelope(table: SensitivityTable) -> Envelope:
     """Return the nearest losses that do not fall with fewer bits within one kind of format.
 
-    A kind is the same granularity, group and activation, such as w8 to w2. Entries out of
+    A kind is the same but for the bits of the weight, such as w8 to w2. Entries out of
     order are replaced by their mean, weighted by 1 / stderr^2 where all are known: least
     squares under the order, by pooling neighbours (Barlow et al., 1972). Their standard
     errors become the mean of those pooled, since they come from the same samples. A warning
@@ -64,7 +64,7 @@ def _kinds(formats: Sequence[str]) -> list[list[int]]:
         number = format_named(name)
         if not number.is_floating:
             weight = number.weight
-            kind = (weight.granularity, weight.group_size, weight.symmetric, number.activation)
+            kind = (replace(weight, bits=0), number.activation)
             kinds.setdefault(kind, []).append(column)
     return [
         sorted(columns, key=lambda column: -format_named(formats[column]).weight.bits)

@@ -95,5 +95,4 @@ def _tails(cost: CostTable, *, spend: Mapping[str, float]) -> dict[str, float]:
 
 
 def _needs_quantizer(name: str) -> bool:
-    activation = format_named(name).activation
-    return activation is not None and activation.kind == "integer" and not activation.dynamic
+    return format_named(name).is_static

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, final
 
-from mpsearch.core.formats import FORMATS
+from mpsearch.core.formats import Clipping, Granularity, TensorFormat, format_named
+from mpsearch.errors import FormatError
 
 # From cold and many bits to warm and few; (light theme, dark theme).
 _COLOURS: Final = {
@@ -50,13 +51,26 @@ def swatches(names: Iterable[str]) -> dict[str, Swatch]:
 
 
 def _meaning(name: str) -> str:
-    if name not in FORMATS:
+    try:
+        format_ = format_named(name)
+    except FormatError:
         return "a format of another version"
-    format_ = FORMATS[name]
     if format_.is_floating:
         return {32: "single precision", 16: "bfloat16"}[format_.weight.bits]
-    group = format_.weight.group_size
-    scales = f"one scale per {group} inputs" if group else "one scale per output channel or row"
     inputs = format_.activation
     suffix = f", inputs of {inputs.bits} bits" if inputs else ""
-    return f"weights of {format_.weight.bits} bits, {scales}{suffix}"
+    if inputs and inputs.dynamic:
+        suffix += " with a scale per token"
+    return f"{_weight_meaning(format_.weight)}{suffix}"
+
+
+def _weight_meaning(number: TensorFormat) -> str:
+    if number.kind == "floating":
+        return "weights as they are"
+    scales = {
+        Granularity.GROUP: f"one scale per {number.group_size} inputs",
+        Granularity.TENSOR: "one scale",
+    }.get(number.granularity, "one scale per output channel or row")
+    zero = "" if number.symmetric else " and zero point"
+    clipped = ", clipped to the least squared error" if number.clipping is Clipping.MSE else ""
+    return f"weights of {number.bits} bits, {scales}{zero}{clipped}"

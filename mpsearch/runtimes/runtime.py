@@ -166,15 +166,15 @@ class AbstractRuntime(ABC):
             )
         if format_.is_floating:  # a layer cannot leave the base of its plan
             return Support.NATIVE if format_name == base else Support.NONE
-        if format_name not in self.formats:
+        # Clipping moves scales, and kernels do not care which.
+        layout = format_.layout
+        if not self._offers(layout):
             return Support.NONE
-        key = content_hash(
-            asdict(self.device(1)), self.revision, layer.signature, format_name, base
-        )
+        key = content_hash(asdict(self.device(1)), self.revision, layer.signature, layout, base)
         known = None if cache is None else cache.get(_CACHED, key)
         if known is not None:
             return Support(known["support"])
-        found = self._support(layer, format_name, base=base)
+        found = self._support(layer, layout, base=base)
         if cache is not None:
             cache.put(_CACHED, key, value={"support": found.value})
         return found
@@ -213,6 +213,9 @@ class AbstractRuntime(ABC):
         return self._build(
             model, settings=settings, threads=threads, workload=workload, profile=profile
         )
+
+    def _offers(self, layout: str) -> bool:
+        return layout in self.formats
 
     @abstractmethod
     def _support(self, layer: Layer, format_name: str, *, base: str) -> Support: ...

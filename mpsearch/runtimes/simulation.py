@@ -1,4 +1,4 @@
-"""No real runtime: every whole-number weight counts as native, and nothing is built.
+"""No real runtime: every format that a layer can take counts as native; nothing is built.
 
 For studies of formats that no processor has, under the budget `weight_bits`.
 """
@@ -9,7 +9,8 @@ from typing import ClassVar, final
 
 import onnx
 
-from mpsearch.core.formats import FORMATS, Granularity
+from mpsearch.core.fitting import takes
+from mpsearch.core.formats import FORMATS, Granularity, format_named
 from mpsearch.core.graph import Layer
 from mpsearch.core.hardware import Device, Support, Workload
 from mpsearch.core.machine import installed_versions
@@ -20,7 +21,7 @@ from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
 @final
 @dataclass(frozen=True, kw_only=True)
 class Simulation(AbstractRuntime):
-    """Weights of 2 to 8 bits with one scale per channel, computed in fp32."""
+    """Every format of weights and inputs, computed in fp32; `formats` are the plain ones."""
 
     name: ClassVar[str] = "simulation"
     formats: ClassVar[tuple[str, ...]] = tuple(
@@ -28,7 +29,7 @@ class Simulation(AbstractRuntime):
         for name, format_ in FORMATS.items()
         if format_.weight.granularity is Granularity.CHANNEL and format_.activation is None
     )
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -48,8 +49,11 @@ class Simulation(AbstractRuntime):
         """Return no settings."""
         return {}
 
+    def _offers(self, layout: str) -> bool:  # noqa: ARG002 - all alike
+        return True
+
     def _support(self, layer: Layer, format_name: str, *, base: str) -> Support:  # noqa: ARG002 - all alike
-        return Support.NATIVE
+        return Support.NATIVE if takes(layer, format_named(format_name)) else Support.NONE
 
     def _build(
         self,

@@ -71,8 +71,7 @@ class ChangeRequest:
     def format_key(self, layer: str, name: str) -> str:
         """Hash all that decides what a format does to a layer."""
         number = format_named(name)
-        static = number.activation is not None and number.activation.kind == "integer"
-        quantizer = self.quantizers.get(layer) if static else None
+        quantizer = self.quantizers.get(layer) if number.is_static else None
         is_linear = self.traced.graph.layers[self.traced.graph.index(layer)].op is Op.LINEAR
         is_dynamic = is_linear and number.activation is None and not number.is_floating
         return content_hash(

@@ -21,8 +21,7 @@ _END_OF_NAMES: Final = b"\n"
 def pair_identity(request: Request, *, layer: str, name: str) -> str:
     """Return a hash of all that decides what the format does to this layer."""
     number = request.formats[name]
-    static = number.activation is not None and number.activation.kind == "integer"
-    quantizer = request.quantizers.get(layer) if static else None
+    quantizer = request.quantizers.get(layer) if number.is_static else None
     graph = request.traced.graph
     weight_only = number.activation is None and not number.is_floating
     is_dynamic = weight_only and graph.layers[graph.index(layer)].op is Op.LINEAR

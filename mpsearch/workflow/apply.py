@@ -7,11 +7,13 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mpsearch.core.formats import format_named
-from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.core.formats import BASES, format_named
+from mpsearch.core.graph import Op
+from mpsearch.core.plan import Plan
 from mpsearch.errors import PlanError
-from mpsearch.execution.dynamic import dynamic_group_of, quantise_dynamically
-from mpsearch.quant.fake_torch import fake_quantise_activation, fake_quantise_weight
+from mpsearch.execution.dynamic import dynamic_group_of
+from mpsearch.execution.inputs import rounded_input
+from mpsearch.quant.fake_torch import fake_quantise_weight
 
 _InputHook: TypeAlias = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -19,13 +21,13 @@ _InputHook: TypeAlias = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, 
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
     """Return a copy of the model whose weights and activations take the plan's values.
 
-    Weights are rounded to what the executable stores; inputs of layers with static
-    activations are rounded on the way in. Under base bf16 the copy runs in autocast. The
-    model itself is not changed. Layers are found by the path of their weight, at the end of
-    which a plan of a wrapped model may have been cut (`encoder.0` finds `model.encoder.0`).
+    Weights are rounded to what the executable stores, quantised inputs on the way into their
+    layers. Under base bf16 the copy runs in autocast. The model itself is not changed. Layers
+    are found by the path of their weight, at the end of which a plan of a wrapped model may
+    have been cut (`encoder.0` finds `model.encoder.0`).
 
     Raises:
-        PlanError: A layer of the plan is not in the model.
+        PlanError: A layer of the plan is not in the model, or lacks its quantiser.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 2))
@@ -42,10 +44,9 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
             rounded = fake_quantise_weight(weight, format_.weight, name=layer)
             owner.weight = nn.Parameter(rounded, requires_grad=weight.requires_grad)
         group = dynamic_group_of(plan.runtime, plan.settings)
-        if layer in plan.quantizers and format_.activation is not None:
-            owner.register_forward_pre_hook(_rounded_inputs(plan.quantizers[layer]))
-        elif group and isinstance(owner, nn.Linear) and not format_.is_floating:
-            owner.register_forward_pre_hook(_dynamic_inputs(group))
+        is_dynamic = group is not None and isinstance(owner, nn.Linear)
+        if name not in BASES and (format_.activation is not None or is_dynamic):
+            owner.register_forward_pre_hook(_rounded_inputs(plan, layer, owner=owner))
     if plan.base == "bf16":
         _run_in_bfloat16_(result)
     return result
@@ -67,18 +68,22 @@ def _owner(model: nn.Module, layer: str) -> nn.Module:
     return found[0]
 
 
-def _rounded_inputs(quantizer: ActivationQuantizer) -> _InputHook:
+def _rounded_inputs(plan: Plan, layer: str, *, owner: nn.Module) -> _InputHook:
+    format_ = format_named(plan.assignment[layer])
+    quantizer = plan.quantizers.get(layer)
+    if format_.is_static and quantizer is None:
+        raise PlanError(
+            f"Layer {layer!r} is in {format_.name!r} but the plan has no quantiser for its input. "
+            f"Expected one among its {len(plan.quantizers)} quantisers. Search again with "
+            "calibration data."
+        )
+    op = Op.LINEAR if isinstance(owner, nn.Linear) else Op.CONV
+    group = dynamic_group_of(plan.runtime, plan.settings)
+
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # noqa: ARG001 - torch passes it
         first, *others = inputs
-        return (fake_quantise_activation(first, quantizer), *others)
-
-    return hook
-
-
-def _dynamic_inputs(group: int) -> _InputHook:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # noqa: ARG001 - torch passes it
-        first, *others = inputs
-        return (quantise_dynamically(first, group), *others)
+        rounded = rounded_input(first, format_, op=op, quantizer=quantizer, dynamic_group=group)
+        return (rounded, *others)
 
     return hook
 

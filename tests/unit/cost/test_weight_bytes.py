@@ -99,3 +99,12 @@ def _one_layer_base(name: str) -> onnx.ModelProto:
     )
     opsets = [onnx.helper.make_opsetid("", 21)]
     return onnx.helper.make_model(made, opset_imports=opsets, ir_version=10)
+
+
+def test_zero_points_cost_a_code_each_and_clipping_nothing(graph: LayerGraph) -> None:
+    layer = replace(graph.layers[-1], op=Op.LINEAR, weight_shape=(7, 96))
+    assert stored_bytes(layer, "w4-asymmetric") == stored_bytes(layer, "w4") + 4  # 7 halves
+    groups = 7 * 3
+    assert stored_bytes(layer, "w8g32-asymmetric") == 7 * 96 + groups * (4 + 1)
+    assert stored_bytes(layer, "w4t") == 7 * 96 // 2 + 4
+    assert stored_bytes(layer, "w4a8-mse") == stored_bytes(layer, "w4")

@@ -9,6 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 from mpsearch.core.formats import format_named
 from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.errors import FormatError
 from mpsearch.export import export_plan, weight_bytes
 from mpsearch.export.graph_edit import LAYER_KEY
 from mpsearch.quant.integer import quantise_weight
@@ -48,7 +49,7 @@ def _numbers(*shape: int) -> ndarray:
     return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("format_name", ["w8", "w4", "w4g128"])
+@pytest.mark.parametrize("format_name", ["w8", "w4", "w4g128", "w4-mse", "w4g128-mse"])
 @pytest.mark.parametrize("layout", ["MatMul", "Gemm", "Gemm transposed"])
 def test_every_layout_of_a_linear_weight_is_quantised_per_output(
     layout: str, format_name: str
@@ -64,7 +65,7 @@ def test_every_layout_of_a_linear_weight_is_quantised_per_output(
     np.testing.assert_allclose(_run(exported, x), x @ stored.T, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("format_name", ["w8", "w4"])
+@pytest.mark.parametrize("format_name", ["w8", "w4", "w4-mse"])
 @pytest.mark.parametrize("group", [1, 4])
 def test_convolutions_are_quantised_per_output_channel(format_name: str, group: int) -> None:
     weight, x = _numbers(8, 4 // group, 3, 3), _numbers(2, 4, 6, 6)
@@ -131,3 +132,48 @@ def test_no_float_weight_stays_behind() -> None:
     exported = export_plan(model.onnx(), model.plan(dict.fromkeys(model.layers, "w8")))
     wide = {t.name for t in exported.graph.initializer if t.data_type == TensorProto.FLOAT}
     assert wide == {"bias", *(f"{name}.8bit.scale" for name in ("table", "left", "right", "out"))}
+
+
+@pytest.mark.parametrize("name", ["w4-mse", "w4g128-mse", "w8-mse"])
+def test_the_file_holds_the_scales_that_the_simulation_computes_with(name: str) -> None:
+    """Bit for bit, from either orientation of the weight."""
+    weight = _numbers(24, 256)
+    number = format_named(name).weight
+    for stored_as, transposed in ((weight, 1), (np.ascontiguousarray(weight.T), 0)):
+        node = helper.make_node("Gemm", ["x", "w"], ["y"], name="n", transB=transposed)
+        exported = export_plan(_one_node(node, stored_as, rank=2), _plan(name))
+        held = {t.name.split(".")[-1]: numpy_helper.to_array(t) for t in exported.graph.initializer}
+        simulated = quantise_weight(np.asfortranarray(weight), number)
+        scale = simulated.scale if transposed else simulated.scale.T
+        codes = simulated.codes if transposed else simulated.codes.T
+        np.testing.assert_array_equal(held["scale"], scale)
+        np.testing.assert_array_equal(held["codes"].astype(np.int8), codes)
+
+
+def test_one_weight_in_two_clippings_is_stored_twice() -> None:
+    model = small_model()
+    floats = dict.fromkeys(model.layers, "fp32")
+    names = {"table": "w4", "head": "w4-mse"}
+    exported = export_plan(model.onnx(), model.plan(floats | names))
+    scales = [t for t in exported.graph.initializer if t.name.endswith(".scale")]
+    assert len(scales) == 2
+    one, two = map(numpy_helper.to_array, scales)
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("name", "fact"),
+    [
+        ("w8-asymmetric", "a zero point"),
+        ("w4t", "one scale for all of it"),
+        ("w8a8-token", "8-bit codes of a range"),
+        ("w8a16", "8-bit codes of a range"),
+        ("a8", "weights of 32 bits"),
+        ("w3-mse", "weights of 3 bits"),
+    ],
+)
+def test_what_a_file_cannot_say_is_refused(name: str, fact: str) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="n")
+    base = _one_node(node, _numbers(256, 24), rank=2)
+    with pytest.raises(FormatError, match=f"{fact}.*Choose"):
+        export_plan(base, _plan(name))

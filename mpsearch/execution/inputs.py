@@ -1,0 +1,40 @@
+"""What a format, or a runtime behind its back, does to the input of a layer."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mpsearch.core.formats import Format
+from mpsearch.core.graph import Op
+from mpsearch.core.plan import ActivationQuantizer
+from mpsearch.execution.dynamic import quantise_dynamically
+from mpsearch.quant.fake_torch import fake_quantise_activation, round_to_bfloat16
+
+
+def rounded_input(
+    values: Float[Tensor, "..."],
+    number: Format,
+    *,
+    op: Op,
+    quantizer: ActivationQuantizer | None,
+    dynamic_group: int | None,
+) -> Float[Tensor, "..."]:
+    """Return the input of a layer as the format computes with it.
+
+    Args:
+        values: The input; features of a linear layer come last.
+        number: The layer's format.
+        op: The layer's kind.
+        quantizer: Found during calibration, where the format is static.
+        dynamic_group: Inputs per scale where the runtime quantises those of weight-only
+            linear layers on the fly (`dynamic_group_of`); None where it does not.
+    """
+    activation = number.activation
+    if activation is None:
+        is_dynamic = op is Op.LINEAR and dynamic_group is not None and not number.is_floating
+        return quantise_dynamically(values, dynamic_group or 0) if is_dynamic else values
+    if activation.kind == "floating":
+        return round_to_bfloat16(values)
+    if activation.dynamic:
+        return quantise_dynamically(values, values.shape[-1], bits=activation.bits)
+    assert quantizer is not None
+    return fake_quantise_activation(values, quantizer)
