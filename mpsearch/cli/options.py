@@ -100,7 +100,7 @@ Fixed: TypeAlias = Annotated[
     typer.Option("--fix", metavar="LAYER=FORMAT", help="Pin a layer or pattern. Repeatable."),
 ]
 Runtime: TypeAlias = Annotated[
-    str, typer.Option("--runtime", help="openvino, onnxruntime or simulation.")
+    str, typer.Option("--runtime", help="openvino, onnxruntime, torch or simulation.")
 ]
 WorkloadText: TypeAlias = Annotated[
     str | None,

@@ -38,7 +38,7 @@ Fixed: TypeAlias = Annotated[
     ),
 ]
 Solver: TypeAlias = Annotated[str, Field(max_length=40, examples=["auto"])]
-RuntimeName: TypeAlias = Literal["openvino", "onnxruntime", "simulation"]
+RuntimeName: TypeAlias = Literal["openvino", "onnxruntime", "torch", "simulation"]
 TaskName: TypeAlias = Literal["auto", "embedding", "classification", "causal_lm"]
 
 

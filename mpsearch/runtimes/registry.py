@@ -4,9 +4,11 @@ from mpsearch.runtimes.onnxruntime import OnnxRuntime
 from mpsearch.runtimes.openvino import OpenVino
 from mpsearch.runtimes.runtime import AbstractRuntime
 from mpsearch.runtimes.simulation import Simulation
+from mpsearch.runtimes.torch_cpu import TorchCpu
 
 RUNTIMES: dict[str, AbstractRuntime] = {
     "openvino": OpenVino(),
     "onnxruntime": OnnxRuntime(),
+    "torch": TorchCpu(),
     "simulation": Simulation(),
 }

@@ -50,6 +50,11 @@ _DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
         Op.CONV: ("w8a8", "w8", "w4"),
         Op.EMBEDDING: ("w8", "w4"),
     },
+    "torch": {
+        Op.LINEAR: ("w8a8",),
+        Op.CONV: ("w8a8", "w8", "w4"),
+        Op.EMBEDDING: ("w8",),
+    },
     "simulation": dict.fromkeys(Op, _BITS),
 }
 # Part of the cache key of a base's own loss; raise it when its computation changes.

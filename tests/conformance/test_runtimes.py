@@ -24,8 +24,15 @@ class TestOnnxRuntime(RuntimeLaws):
         return RUNTIMES["onnxruntime"]
 
 
+class TestTorch(RuntimeLaws):
+    """Torch on this CPU."""
+
+    def runtime(self) -> AbstractRuntime:
+        return RUNTIMES["torch"]
+
+
 def test_every_runtime_is_tested() -> None:
-    assert set(RUNTIMES) == {"openvino", "onnxruntime", "simulation"}
+    assert set(RUNTIMES) == {"openvino", "onnxruntime", "torch", "simulation"}
 
 
 def test_simulation_takes_every_integer_weight_anywhere() -> None:

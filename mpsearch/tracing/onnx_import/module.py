@@ -10,7 +10,7 @@ import torch.fx.traceback as fx_traceback
 from torch import Tensor, nn
 
 from mpsearch.errors import ModelError
-from mpsearch.tracing.onnx_import.call import NodeCall
+from mpsearch.tracing.onnx_import.call import NodeCall, Operators
 from mpsearch.tracing.onnx_import.control import CONTROL, run_control
 from mpsearch.tracing.onnx_import.graph import OnnxGraph, OnnxNode
 from mpsearch.tracing.onnx_import.operators import operator_of
@@ -22,18 +22,21 @@ from mpsearch.tracing.onnx_import.values import Known, Value, as_tensor, known_c
 # and that node's first output, which no other node shares.
 NODE_KEY: Final = "onnx_node"
 OUTPUT_KEY: Final = "onnx_output"
+_NONE: Final[Operators] = {}
 
 
 @final
 class OnnxModule(nn.Module):
     """Runs a graph with torch operators; its float32 constants are parameters.
 
-    `paths` maps each constant's name in the file to its attribute here.
+    `paths` maps each constant's name in the file to its attribute here. `own` are functions
+    that compute nodes instead of their operator's, by the node's first output.
     """
 
-    def __init__(self, graph: OnnxGraph) -> None:
+    def __init__(self, graph: OnnxGraph, *, own: Operators = _NONE) -> None:
         super().__init__()
         self.graph = graph
+        self.own = own
         self.paths = _paths(tuple(graph.constants))
         numbers = {name: known_constant(tensor) for name, tensor in graph.constants.items()}
         self._known = {name: each for name, each in numbers.items() if isinstance(each, Known)}
@@ -41,10 +44,10 @@ class OnnxModule(nn.Module):
         for name, tensor in graph.constants.items():
             is_learned = tensor.dtype == torch.float32 and tensor.ndim and name not in statistics
             # A folded constant may be a view of a single number.
-            own = (
+            single = (
                 tensor.clone(memory_format=torch.contiguous_format) if _is_view(tensor) else tensor
             )
-            self._hold(self.paths[name], own, is_learned=bool(is_learned))
+            self._hold(self.paths[name], single, is_learned=bool(is_learned))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs by name, from the inputs by name.
@@ -57,7 +60,7 @@ class OnnxModule(nn.Module):
         values.update({name: self._typed(name, inputs[name]) for name in self.graph.inputs})
         # Keeps what `annotate` says of each node.
         with fx_traceback.preserve_node_meta():
-            run_graph(self.graph, values)
+            run_graph(self.graph, values, own=self.own)
         return {name: _output(values, name) for name in self.graph.outputs}
 
     def _typed(self, name: str, value: Tensor) -> Tensor:
@@ -79,25 +82,27 @@ class OnnxModule(nn.Module):
             self.register_buffer(path, tensor)
 
 
-def run_graph(graph: OnnxGraph, values: dict[str, Value | None]) -> None:
+def run_graph(graph: OnnxGraph, values: dict[str, Value | None], *, own: Operators = _NONE) -> None:
     """Run the nodes one after the other; `values` by name grow by what they give."""
     for node in graph.nodes:
-        results = _run_node(node, values)
+        results = _run_node(node, values, own=own)
         if len(results) < len([name for name in node.outputs if name]):
             raise AssertionError(f"{node.op} gave {len(results)} results")
         named = zip(node.outputs, results, strict=False)
         values.update({name: result for name, result in named if name})
 
 
-def _run_node(node: OnnxNode, values: dict[str, Value | None]) -> Sequence[Value | None]:
+def _run_node(
+    node: OnnxNode, values: dict[str, Value | None], *, own: Operators
+) -> Sequence[Value | None]:
     call = NodeCall(node, [values[name] if name else None for name in node.inputs])
     if node.op in CONTROL and not node.domain:
         return run_control(call, values, run=run_graph)
     try:
         first = next((name for name in node.outputs if name), "")
         with fx_traceback.annotate({NODE_KEY: node.title, OUTPUT_KEY: first}):
-            found = on_known(call)
-            result = operator_of(node)(call) if found is None else found
+            found = None if first in own else on_known(call)
+            result = (own.get(first) or operator_of(node))(call) if found is None else found
     except ModelError:
         raise
     except Exception as error:  # torch raises whatever its operators raise
