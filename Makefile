@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help demo test check bench hooks install clean
+.PHONY: help demo test check bench image hooks install clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ check: $(STAMP)  ## Hold the house style: lint, types, layers, sizes, doctests.
 
 bench: $(STAMP)  ## Measure the bars of one area: make bench AREA=path [ARGS=--small].
 	@$(BIN)/python -m benchmarks $(AREA) $(ARGS)
+
+image: $(STAMP)  ## Lint the container's file and replay what it runs, without an engine (as root).
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/python docker/replay.py
 
 hooks:  ## Run `make check` before each commit and `make test` before each push.
 	git config core.hooksPath .githooks
