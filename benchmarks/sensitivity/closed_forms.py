@@ -30,6 +30,7 @@ _EXACT: Final = "error of a single probe that has no noise"
 _RISK: Final = 1e-3
 _ROUNDING: Final = 1e-5
 _USUAL: Final = 2.0  # standard errors, which one in twenty exceeds
+_MODELS: Final = 8  # of each family, each with data of its own
 _SEEDS: Final = 20
 _DRAWS: Final = 200
 # Seeds of probes of outputs, and draws of each.
@@ -65,7 +66,7 @@ def bars(*, small: bool) -> Iterator[Bar]:
         for number, (name, family) in enumerate(_FAMILIES.items()):
             found = [
                 estimate
-                for seed in range(1 if small else _SEEDS)
+                for seed in range(1 if small else _MODELS)
                 for estimate in family(seed, Path(folder) / f"{number}-{seed}")
             ]
             yield _missed(name, found)

@@ -28,7 +28,7 @@ from mpsearch.workflow.solve import solve_tables
 _BAR: Final = "forecast of squared output error"
 _MODELS: Final = ("cifar10_resnet20", "cifar10_resnet32", "stories260k")
 # Samples that score and samples that are held out: images, documents.
-_SAMPLES: Final[Mapping[str, tuple[int, int]]] = {"stories260k": (96, 64)}
+_SAMPLES: Final[Mapping[str, tuple[int, int]]] = {"stories260k": (48, 48)}
 _IMAGES: Final = (512, 512)
 _SMALL: Final = 48
 _LOWEST, _HIGHEST = 3.5, 6.0

@@ -24,8 +24,8 @@ from mpsearch.workflow.prepare import Prepared
 
 # Samples, and probes of the published way, which costs L times as much as the others.
 _FULL: Final[Mapping[str, tuple[int, int]]] = {
-    "cifar10_resnet20": (32, 16),
-    "stories260k": (4, 8),
+    "cifar10_resnet20": (16, 12),
+    "stories260k": (2, 6),
 }
 _SMALL: Final[Mapping[str, tuple[int, int]]] = {"cifar10_resnet20": (4, 4)}
 # What is compared with the published way, by what the probes are drawn on.

@@ -116,6 +116,19 @@ def test_around_a_plan_its_own_formats_add_nothing(tmp_path: Path) -> None:
     assert total.predicted([one])[0] == pytest.approx(truth.loss(one), rel=1e-2)
 
 
+def test_around_a_plan_full_precision_is_a_change_like_any_other(tmp_path: Path) -> None:
+    """The plan's own formats need not have been measured, and fp32 is not taken for one."""
+    torch.manual_seed(2)
+    plain = request_of(_Sum(), folder=tmp_path, task=TASKS["classification"])
+    around = dict.fromkeys(plain.pairs, "w3")
+    pairs = dict.fromkeys(plain.pairs, ("fp32", "w6"))
+    total = OutputSum(measure_changes(replace(plain, around=around, pairs=pairs), cache=None))
+    truth = TrueLoss(plain, cache=None)
+    first, second = plain.pairs
+    for plan in ({first: "w3", second: "fp32"}, {first: "w6", second: "w3"}, around):
+        assert total.predicted([plan])[0] == pytest.approx(truth.loss(plan), rel=2e-2, abs=1e-5)
+
+
 def test_many_plans_at_once_are_each_predicted_as_alone(tmp_path: Path) -> None:
     """A second method: sample by sample, without the product of matrices."""
     torch.manual_seed(3)
