@@ -203,7 +203,8 @@ class JobStore:
                 .values(
                     version=JOBS.c.version + 1,
                     progress=data,
-                    deaths=case((further, 0), else_=JOBS.c.deaths),
+                    # The runner that got there has yet to get beyond it.
+                    deaths=case((further, 1), else_=JOBS.c.deaths),
                     furthest=case((further, step), else_=JOBS.c.furthest),
                 )
                 .returning(JOBS.c.version)
@@ -212,7 +213,7 @@ class JobStore:
                 _note(connection, job_id, version=changed, kind="progress", data=data)
 
     def count_start(self, job_id: str) -> int:
-        """Count one more runner of a job; return how many began since it last got further."""
+        """Count one more runner of a job; return how many have tried the step that it is at."""
         with self.engine.begin() as connection:
             return int(
                 connection.execute(

@@ -41,7 +41,7 @@ JOBS = Table(
     Column("version", Integer, nullable=False, server_default="0"),
     # The worker that may write; another one takes over by putting its own name here.
     Column("owner", String(64)),
-    # Runners that died since the last step that no runner of this job had reached before.
+    # Runners that tried the step after the furthest one, the one that reached it first among them.
     Column("deaths", Integer, nullable=False, default=0),
     Column("furthest", Integer, nullable=False, default=0),
     Index("jobs_of_a_tenant", "tenant", "id"),

@@ -1,6 +1,7 @@
 """Runs one job in a child process: passes its progress on, ends it on request, starts it again."""
 
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -26,8 +27,8 @@ from mpsearch.worker.outcome import Outcome, failed, load_outcome
 from mpsearch.worker.sandbox.launch import launched
 from mpsearch.worker.sandbox.rules import Rules, rules_for
 
-# So many runners in a row that got no further than one before them: the job kills them.
-GIVE_UP_AFTER: Final = 5
+# So many runners in a row that died at the same step: the job kills them, or their worker.
+GIVE_UP_AFTER: Final = 3
 _SECONDS_BETWEEN_LOOKS: Final = 0.2
 _SECONDS_BETWEEN_LOOKS_AT_OTHERS: Final = 1.0
 # Often enough for an eye, seldom enough for a disk.
@@ -51,6 +52,7 @@ class Supervisor:
         A job that another worker takes over meanwhile is left to it.
         """
         self.store.claim(job_id)
+        died = ""
         while not (job := self.store.get(job_id)).is_done:
             outcome = load_outcome(self.data.job(job_id))
             if job.owner != self.store.owner:
@@ -60,7 +62,7 @@ class Supervisor:
             elif job.state is JobState.CANCELLING:
                 self.store.finish(job_id, state=JobState.CANCELLED)
             elif self.store.start(job_id):
-                self._attempt(job)
+                died = self._attempt(job, died=died)
         shutil.rmtree(self.data.inputs(job_id), ignore_errors=True)
         return job.state
 
@@ -71,11 +73,14 @@ class Supervisor:
             error = outcome.error.model_dump(exclude_none=True)
             self.store.finish(job_id, state=JobState.FAILED, error=error)
 
-    def _attempt(self, job: Job) -> None:
-        """Let one runner work until it ends, is cancelled, or is one too many."""
+    def _attempt(self, job: Job, *, died: str) -> str:
+        """Let one runner work until it ends, is cancelled, or is one too many; say how it ended.
+
+        `died` is how the one before it ended, where that is known.
+        """
         if self.store.count_start(job.id) > GIVE_UP_AFTER:
-            self._finish(job.id, _given_up())
-            return
+            self._finish(job.id, _given_up(died))
+            return died
         folder = self.data.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -86,15 +91,15 @@ class Supervisor:
             )
         except (MpsearchError, ValidationError, OSError) as error:
             self._finish(job.id, failed(error))
-            return
+            return died
         cache = self.data.cache(job.tenant)
         cache.mkdir(parents=True, exist_ok=True)
         Assignment(request=job.request, inputs=inputs, cache=cache).save(folder)
         rules = rules_for(readable=inputs.places, writable=(folder, cache))
         with (folder / "runner.log").open("ab") as log:
-            self._watch(job.id, _runner(folder, rules=rules, log=log))
+            return self._watch(job.id, _runner(folder, rules=rules, log=log))
 
-    def _watch(self, job_id: str, runner: "subprocess.Popen[bytes]") -> None:
+    def _watch(self, job_id: str, runner: "subprocess.Popen[bytes]") -> str:
         deadline = time.monotonic() + self.longest_seconds
         assert runner.stdout is not None
         reader = threading.Thread(target=self._report, args=(job_id, runner.stdout), daemon=True)
@@ -108,8 +113,9 @@ class Supervisor:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
         finally:
             runner.kill()
-            runner.wait()
+            code = runner.wait()
             reader.join()
+        return _told(code)
 
     def _report(self, job_id: str, lines: IO[bytes]) -> None:
         last, phase = 0.0, ""
@@ -142,13 +148,22 @@ def _too_long(seconds: float) -> Outcome:
     )
 
 
-def _given_up() -> Outcome:
+def _told(code: int) -> str:
+    if code >= 0:
+        return f"exit status {code}"
+    known = {each.value: each.name for each in signal.Signals}
+    return f"signal {known.get(-code, -code)}"
+
+
+def _given_up(died: str) -> Outcome:
+    # Where the job ended the worker as well, nobody has seen how its runner ended.
+    how = f"the last one by {died}" if died else "and their worker with them"
     return Outcome(
         error=problem_named(
             "runner-died",
             title="The job ends every process that runs it",
-            detail=f"{GIVE_UP_AFTER} processes in a row died at the same step, without an error of "
-            "their own. Expected enough memory for the model. The job's log on the server may say "
-            "more; post it again with a smaller model, or where there is more memory.",
+            detail=f"{GIVE_UP_AFTER} processes in a row died at the same step without an error of "
+            f"their own, {how}. Expected enough memory for the model. The job's log on the server "
+            "may say more; post it again with a smaller model, or where there is more memory.",
         )
     )

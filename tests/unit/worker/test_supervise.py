@@ -46,7 +46,7 @@ def test_a_job_that_ends_by_an_error_fails_with_it(
 def test_a_killed_runner_is_started_again(
     supervisor: Supervisor, runs: Callable[[str], None]
 ) -> None:
-    runs(f"report(start)\nif start < 3: {KILL}\nend()")
+    runs(f"report(1)\nif start < 3: {KILL}\nend()")
     job = supervisor.store.add(REQUEST)
     assert supervisor.run(job.id) == "succeeded"
     assert starts(supervisor, job.id) == 3
@@ -73,8 +73,25 @@ def test_a_job_that_kills_its_runners_is_given_up(
     error = supervisor.store.get(job.id).error
     assert error is not None
     assert error["type"].endswith(":runner-died")
-    # The first of them got further than nobody before it.
-    assert starts(supervisor, job.id) in {GIVE_UP_AFTER, GIVE_UP_AFTER + 1}
+    assert "3 processes in a row died at the same step" in error["detail"]
+    assert "the last one by signal SIGKILL" in error["detail"]
+    assert starts(supervisor, job.id) == GIVE_UP_AFTER == 3
+
+
+def test_a_job_that_kills_its_worker_is_given_up(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("end()")
+    job = supervisor.store.add(REQUEST)
+    for _ in range(GIVE_UP_AFTER):  # each time a worker began, and was no more
+        supervisor.store.claim(job.id)
+        supervisor.store.start(job.id)
+        supervisor.store.count_start(job.id)
+    assert supervisor.run(job.id) == "failed"
+    error = supervisor.store.get(job.id).error
+    assert error is not None
+    assert "and their worker with them" in error["detail"]
+    assert not (supervisor.data.job(job.id) / "starts").exists()
 
 
 def test_a_cancelled_job_ends_within_a_second(
