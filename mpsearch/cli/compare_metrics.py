@@ -14,6 +14,7 @@ from mpsearch.cli.options import (
     Json,
     Model,
     ModelFrom,
+    Ranges,
     Seed,
     Task,
     Validation,
@@ -46,6 +47,7 @@ def compare_metrics(
     runtime: Annotated[str, typer.Option("--runtime", help="Whose formats.")] = "simulation",
     seed: Seed = 0,
     cache: CacheFolder = None,
+    ranges: Ranges = "mse",
     as_json: Json = False,
 ) -> None:
     """Compare sensitivity metrics on your model.
@@ -71,6 +73,7 @@ def compare_metrics(
             runtime=runtime,
             seed=seed,
             cache=cache,
+            ranges=ranges,
             progress=run.progress,
         )
         found.save(output)

@@ -1,7 +1,7 @@
 """`mpsearch measure`: tables of sensitivity and cost, to be solved for any budget later."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from mpsearch.cli.options import (
     Json,
     Model,
     ModelFrom,
+    Pairs,
+    Ranges,
     Runtime,
     Seed,
     Task,
@@ -20,8 +22,11 @@ from mpsearch.cli.options import (
     read_model,
     read_workload,
 )
-from mpsearch.cli.session import session
+from mpsearch.cli.session import Session, session
 from mpsearch.cli.shown import files_lines, stacked, table_of
+
+if TYPE_CHECKING:
+    from mpsearch.workflow.measure import Measured
 
 
 def measure(
@@ -37,6 +42,8 @@ def measure(
     threads: Threads = 1,
     seed: Seed = 0,
     cache: CacheFolder = None,
+    ranges: Ranges = "mse",
+    pairs: Pairs = "jointly",
     as_json: Json = False,
 ) -> None:
     """Measure what each format costs and hurts, once.
@@ -59,29 +66,37 @@ def measure(
             threads=threads,
             seed=seed,
             cache=cache,
+            ranges=ranges,
+            pairs=pairs,
             progress=run.progress,
         )
-        measured.save(output)
-        files = {path.stem: path for path in sorted(output.glob("*.npz"))}
-        table = measured.sensitivity
-        run.answer(
-            {
-                "layers": table.layers,
-                "formats": table.formats,
-                "loss": table.loss,
-                "stderr": table.stderr,
-                "unit": table.unit,
-                "files": files,
-            },
-            shown=stacked(
-                table_of(
-                    f"loss ({table.unit})",
-                    *table.formats,
-                    rows=[
-                        (layer, *(f"{value:.3g}" for value in row))
-                        for layer, row in zip(table.layers, table.loss, strict=True)
-                    ],
-                ),
-                files_lines(files),
+        _answer(run, measured, output=output)
+
+
+def _answer(run: Session, measured: "Measured", *, output: Path) -> None:
+    measured.save(output)
+    files = {path.stem: path for path in sorted(output.glob("*.npz"))}
+    table = measured.sensitivity
+    run.answer(
+        {
+            "layers": table.layers,
+            "formats": table.formats,
+            "loss": table.loss,
+            "stderr": table.stderr,
+            "unit": table.unit,
+            "combining": table.combining,
+            "files": files,
+        },
+        shown=stacked(
+            table_of(
+                f"loss ({table.unit})",
+                *table.formats,
+                rows=[
+                    (layer, *(f"{value:.3g}" for value in row))
+                    for layer, row in zip(table.layers, table.loss, strict=True)
+                ],
             ),
-        )
+            *(() if table.combining is None else (table.combining.told,)),
+            files_lines(files),
+        ),
+    )

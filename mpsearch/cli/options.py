@@ -95,6 +95,19 @@ Formats: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--format", help="A format to choose from. Repeatable. [default: all that run]"),
 ]
+Ranges: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--ranges", help="Ranges of static activations by mse, percentile, entropy or minmax."
+    ),
+]
+Pairs: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--pairs",
+        help="Measure formats such as w4a8 jointly, or weights and inputs apart, which is faster.",
+    ),
+]
 Fixed: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--fix", metavar="LAYER=FORMAT", help="Pin a layer or pattern. Repeatable."),

@@ -19,6 +19,8 @@ from mpsearch.cli.options import (
     Model,
     ModelFrom,
     OptionalBudgets,
+    Pairs,
+    Ranges,
     Runtime,
     Seconds,
     Seed,
@@ -73,6 +75,8 @@ def search(
     seconds: Seconds = None,
     groups: Groups = None,
     cache: CacheFolder = None,
+    ranges: Ranges = "mse",
+    pairs: Pairs = "jointly",
     as_json: Json = False,
 ) -> None:
     """Find the best plan under budgets and prove it here.
@@ -82,15 +86,13 @@ def search(
     smallest plan that is certified to lose no more than that.
     """
     with session(as_json=as_json, resumes=True) as run:
-        limits = read_budgets(budgets or []) if budgets or max_drop is None else {}
         pins, workloads = read_fixed(fixed), read_workload(workload)
-        source = read_model(model, model_from)
         from mpsearch.workflow.search import search as searched
 
         result = searched(
-            source,
+            read_model(model, model_from),
             calibration,
-            budgets=limits,
+            budgets=read_budgets(budgets or []),
             max_drop=max_drop,
             drop_of=drop_of,
             minimise=minimise,
@@ -104,17 +106,19 @@ def search(
             threads=threads,
             seed=seed,
             cache=cache,
+            ranges=ranges,
+            pairs=pairs,
             progress=run.progress,
             solver=solver,
             effort=effort,
             seconds=seconds,
             groups=groups,
         )
-        result.save(output)
         _answer(run, result, output=output)
 
 
 def _answer(run: Session, result: "SearchResult", *, output: Path) -> None:
+    result.save(output)
     run.answer(
         {
             "plan": result.plan,

@@ -15,6 +15,28 @@ from mpsearch.core.provenance import Provenance
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Combining:
+    """How far sums of losses of weight and input are from those measured jointly.
+
+    `median` and `largest` are of |sum / joint - 1| over the `checked` entries.
+    """
+
+    checked: int
+    median: float
+    largest: float
+
+    @property
+    def told(self) -> str:
+        """Return a sentence that says so."""
+        return (
+            f"Losses of weights and inputs were measured apart and added: off by {self.median:.0%} "
+            f"in the median and {self.largest:.0%} at most, over {self.checked} entries that were "
+            "measured jointly too."
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class SensitivityTable:
     """Loss of giving one of L layers one of F formats, all others kept at full precision.
 
@@ -27,7 +49,8 @@ class SensitivityTable:
     `numbers` are signed changes of the output along random directions, one row for each
     sample and draw, with mean squares of `loss`. They add up over layers: the mean over N of
     (sum of numbers[n, l, f_l])^2 is the squared output error of a plan, cross terms included.
-    None where the metric knows no signs.
+    None where the metric knows no signs. `combining` is there where weights and inputs were
+    measured apart.
     """
 
     layers: tuple[str, ...]
@@ -40,6 +63,7 @@ class SensitivityTable:
     samples: int = 0
     quantizers: Mapping[str, ActivationQuantizer] = field(default_factory=dict)
     numbers: Float32[ndarray, "N L F"] | None = None
+    combining: Combining | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
 

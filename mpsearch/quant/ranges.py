@@ -36,11 +36,7 @@ class RangeObserver:
     """
 
     def __init__(self, *, method: str = DEFAULT_RANGE_METHOD) -> None:
-        if method not in RANGE_METHODS:
-            raise UsageError(
-                f"Range method {method!r} is unknown. Expected one of {', '.join(RANGE_METHODS)}. "
-                "Choose one of them."
-            )
+        check_method(method)
         self.method = method
         self.samples = 0
         self.low = math.inf
@@ -80,6 +76,19 @@ class RangeObserver:
         if exponent > self.exponent:
             self.counts = _coarsened(self.counts, exponent - self.exponent)
             self.exponent = exponent
+
+
+def check_method(method: str) -> None:
+    """Refuse a way of finding ranges that is not in RANGE_METHODS.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if method not in RANGE_METHODS:
+        raise UsageError(
+            f"Range method {method!r} is unknown. Expected one of {', '.join(RANGE_METHODS)}. "
+            "Choose one of them."
+        )
 
 
 def activation_quantizer(observer: RangeObserver) -> ActivationQuantizer:

@@ -16,6 +16,7 @@ from mpsearch.core.tables import SensitivityTable
 from mpsearch.errors import UsageError
 from mpsearch.search.references import pattern_of
 from mpsearch.sensitivity import METRICS
+from mpsearch.sensitivity.apart import measure_apart
 from mpsearch.sensitivity.change_request import ChangeRequest
 from mpsearch.sensitivity.divergence import divergence_unit
 from mpsearch.sensitivity.metric import AbstractMetric
@@ -29,12 +30,13 @@ _PACKAGES: Final = ("mpsearch", "torch", "numpy")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """Which formats each layer is tried in, and what they need."""
+    """Which formats each layer is tried in, what they need, and whether pairs are taken apart."""
 
     formats: tuple[str, ...]
     offered: Mapping[str, Sequence[str]]
     quantizers: Mapping[str, ActivationQuantizer] = field(default_factory=dict)
     dynamic_group: int | None = None
+    is_apart: bool = False
 
     def request(self, prepared: Prepared) -> ChangeRequest:
         """Return the request for every pair over the calibration data."""
@@ -62,18 +64,26 @@ class Scope:
             UsageError: There is no metric of this name.
         """
         chosen = metric_named(metric) if isinstance(metric, str) else metric
-        return chosen.measure(
-            prepared.traced,
-            task=prepared.task,
-            data=prepared.calibration,
-            formats=self.formats,
-            offered=self.offered,
-            quantizers=self.quantizers,
-            dynamic_group=self.dynamic_group,
-            cache=prepared.cache,
-            progress=progress,
-            seed=seed,
-        )
+
+        def measured(
+            formats: Sequence[str], offered: Mapping[str, Sequence[str]]
+        ) -> SensitivityTable:
+            return chosen.measure(
+                prepared.traced,
+                task=prepared.task,
+                data=prepared.calibration,
+                formats=formats,
+                offered=offered,
+                quantizers=self.quantizers,
+                dynamic_group=self.dynamic_group,
+                cache=prepared.cache,
+                progress=progress,
+                seed=seed,
+            )
+
+        if self.is_apart:
+            return measure_apart(measured, formats=self.formats, offered=self.offered)
+        return measured(self.formats, self.offered)
 
 
 def metric_named(name: str) -> AbstractMetric:

@@ -18,6 +18,7 @@ from mpsearch.core.progress import Progress, tracked
 from mpsearch.core.tables import SensitivityTable
 from mpsearch.errors import UsageError
 from mpsearch.formulation import formulate, infeasible_error
+from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD
 from mpsearch.report.metrics import write_metrics_page
 from mpsearch.search.portfolio import list_prefix
 from mpsearch.search.refinement import without_base
@@ -89,7 +90,7 @@ class Comparison:
         )
 
 
-def compare_metrics(  # as `mpsearch.search`
+def compare_metrics(  # noqa: PLR0913  # as `mpsearch.search`
     model: ModelSource,
     calibration: DataSource,
     *,
@@ -103,6 +104,7 @@ def compare_metrics(  # as `mpsearch.search`
     seed: int = 0,
     cache: Path | str | None = None,
     progress: Progress | None = None,
+    ranges: str = DEFAULT_RANGE_METHOD,
 ) -> Comparison:
     """Let each metric choose a plan under the same budgets, and verify all of them.
 
@@ -124,6 +126,7 @@ def compare_metrics(  # as `mpsearch.search`
         workloads=None,
         cache=cache,
         progress=progress,
+        ranges=ranges,
     )
     measured = measure_prepared(
         prepared,

@@ -18,6 +18,7 @@ from mpsearch.cost import CoreState, profile_workloads, support_of
 from mpsearch.errors import FormatError, UnsupportedFeatureError
 from mpsearch.execution import dynamic_group_of, observe_ranges
 from mpsearch.formulation.envelope import monotone_envelope
+from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD
 from mpsearch.runtimes import RUNTIMES, AbstractRuntime
 from mpsearch.search import reference_assignments
 from mpsearch.sensitivity.metric import AbstractMetric
@@ -27,6 +28,7 @@ from mpsearch.verification.quality import measure_quality, reference_outputs
 from mpsearch.workflow.changes import EXACT, Scope, exact_changes, exact_table, unless_fixed
 from mpsearch.workflow.estimate import announce, estimated_seconds
 from mpsearch.workflow.prepare import (
+    JOINTLY,
     DataSource,
     ModelSource,
     Prepared,
@@ -97,6 +99,8 @@ def measure(  # noqa: PLR0913  # the names that other programs rely on
     cache: Path | str | None = None,
     progress: Progress | None = None,
     metric: str = EXACT,
+    ranges: str = DEFAULT_RANGE_METHOD,
+    pairs: str = JOINTLY,
 ) -> Measured:
     """Measure sensitivity and cost of a model; see `mpsearch.search` for the arguments.
 
@@ -116,6 +120,8 @@ def measure(  # noqa: PLR0913  # the names that other programs rely on
         workloads=workloads,
         cache=cache,
         progress=progress,
+        ranges=ranges,
+        pairs=pairs,
     )
     return measure_prepared(
         prepared,
@@ -169,8 +175,11 @@ def measure_prepared(
         offered=unless_fixed(_offered(costs, formats=names), fixed=fixed or {}),
         quantizers=quantizers,
         dynamic_group=dynamic_group_of(runtime, engine.settings(engine.bases[0])),
+        is_apart=prepared.is_apart,
     )
-    changes = exact_changes(prepared, scope, progress=progress) if keeps_changes else None
+    # Changes of the output belong to whole formats.
+    keeps = keeps_changes and not prepared.is_apart
+    changes = exact_changes(prepared, scope, progress=progress) if keeps else None
     if changes is None:
         table = scope.table(metric, prepared=prepared, seed=seed, progress=progress)
     else:
@@ -223,7 +232,9 @@ def _checked_formats(formats: Sequence[str] | None, *, runtime: str) -> tuple[st
     """Return the formats to try, less the bases, which are always there."""
     known = default_formats(runtime)
     chosen = known if formats is None else tuple(formats)
-    names = tuple(name for name in chosen if not format_named(name).is_floating)
+    names = tuple(name for name in chosen if name not in BASES)
+    for name in names:
+        format_named(name)
     if not names:
         raise FormatError(
             f"The formats {list(chosen)} hold none smaller than a base. Expected at least one of "
@@ -235,11 +246,14 @@ def _checked_formats(formats: Sequence[str] | None, *, runtime: str) -> tuple[st
 def _quantizers(
     prepared: Prepared, *, formats: Sequence[str], progress: Progress | None
 ) -> dict[str, ActivationQuantizer]:
-    activations = [format_named(name).activation for name in formats]
-    if not any(each is not None and not each.dynamic for each in activations):
+    if not any(format_named(name).is_static for name in formats):
         return {}
     return observe_ranges(
-        prepared.traced, prepared.calibration, cache=prepared.cache, progress=progress
+        prepared.traced,
+        prepared.calibration,
+        method=prepared.ranges,
+        cache=prepared.cache,
+        progress=progress,
     )
 
 

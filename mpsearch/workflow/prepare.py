@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 import onnx
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from mpsearch.core.cache import Cache, default_cache_folder
 from mpsearch.core.hardware import Workload
 from mpsearch.core.progress import Progress, tracked
-from mpsearch.errors import DataError
+from mpsearch.errors import DataError, UsageError
 from mpsearch.execution import run
+from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD, check_method
 from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, guess_task, read_data
 from mpsearch.tracing import (
     LoadedModel,
@@ -40,6 +41,8 @@ TaskSource: TypeAlias = str | AbstractTask | Callable[[Any, Batch], Tensor]
 VALIDATION_SHARE = 0.3
 _BATCH_SIZE = 32
 ONNX_SUFFIX = ".onnx"
+JOINTLY: Final = "jointly"
+APART: Final = "apart"
 _PHASE = "read and trace"
 
 
@@ -48,7 +51,8 @@ _PHASE = "read and trace"
 class Prepared:
     """A traced model with its task, data in parts that do not overlap, and the base ONNX file.
 
-    `base` is None under runtime `simulation`, which builds nothing.
+    `base` is None under runtime `simulation`, which builds nothing. `ranges` is how static
+    activations are calibrated, `is_apart` whether weights and inputs are measured apart.
     """
 
     traced: TracedModel
@@ -59,6 +63,9 @@ class Prepared:
     base: onnx.ModelProto | None
     workloads: tuple[Workload, ...]
     cache: Cache
+    ranges: str = DEFAULT_RANGE_METHOD
+    is_apart: bool = False
+    has_own_validation: bool = True
 
 
 def prepare(
@@ -72,13 +79,18 @@ def prepare(
     workloads: WorkloadRequest | None,
     cache: Path | str | None,
     progress: Progress | None,
+    ranges: str = DEFAULT_RANGE_METHOD,
+    pairs: str = JOINTLY,
 ) -> Prepared:
     """Read model and data once and trace the model.
 
     Raises:
+        UsageError: There are no such ranges or pairs.
         ModelError: The model cannot be read or exported, or has nothing to quantise.
         DataError: Data does not fit the model.
     """
+    check_method(ranges)
+    _check_pairs(pairs)
     store = Cache(folder=Path(cache) if cache else default_cache_folder())
     steps = tracked(("model", "data", "trace", "export"), _PHASE, total=4, progress=progress)
     next(steps)
@@ -102,6 +114,9 @@ def prepare(
             workloads, examples={name: tuple(t.shape) for name, t in traced.example.items()}
         ),
         cache=store,
+        ranges=ranges,
+        is_apart=pairs == APART,
+        has_own_validation=validation is not None,
     )
 
 
@@ -123,6 +138,14 @@ def traced_source(model: ModelSource, *, example: DataSource | None = None) -> T
         )
     with TemporaryDirectory() as folder:
         return _traced(source, _Reader(source=source, folder=Path(folder)).read(example))
+
+
+def _check_pairs(pairs: str) -> None:
+    if pairs not in {JOINTLY, APART}:
+        raise UsageError(
+            f"Pairs {pairs!r} of weight and input are unknown. Expected {JOINTLY!r} or {APART!r}. "
+            "Choose one of them."
+        )
 
 
 def _loaded(model: ModelSource) -> _Loaded:

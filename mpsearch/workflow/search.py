@@ -14,6 +14,7 @@ from mpsearch.core.plan import Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.core.verification import Verification
+from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD
 from mpsearch.report import tried_plan
 from mpsearch.search import Judged
 from mpsearch.search.refinement import Step
@@ -26,6 +27,7 @@ from mpsearch.workflow.effort import DEFAULT_EFFORT, Effort
 from mpsearch.workflow.measure import Measured, check_device
 from mpsearch.workflow.phases import PhaseClock
 from mpsearch.workflow.prepare import (
+    JOINTLY,
     DataSource,
     ModelSource,
     Prepared,
@@ -126,6 +128,8 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     effort: float = DEFAULT_EFFORT,
     seconds: float | None = None,
     groups: GroupingSource | None = None,
+    ranges: str = DEFAULT_RANGE_METHOD,
+    pairs: str = JOINTLY,
 ) -> SearchResult:
     """Find the plan that loses least within the budgets, measured on this machine.
 
@@ -165,6 +169,10 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         seconds: What measuring may take: it lowers the effort where an exact pass takes
             longer here, and no round begins after it. None for no limit.
         groups: Groups of layers with metrics of their own: a TOML file, or "diffusion".
+        ranges: How ranges of static activations are found: "mse", "percentile", "entropy" or
+            "minmax".
+        pairs: "jointly": every format is measured as it is; "apart": weights and inputs by
+            themselves and added, which is faster where there are many pairs such as w4a8.
 
     Raises:
         InfeasibleBudgetError: No plan keeps the budgets; says what is reachable.
@@ -189,6 +197,8 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         workloads=workloads,
         cache=cache,
         progress=clock.report,
+        ranges=ranges,
+        pairs=pairs,
     )
     ground = explore(
         prepared,
@@ -202,17 +212,9 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         effort=spending,
         groups=read_groups(groups),
     )
-    found = wanted.chosen(
-        ground.space, contest=_contest(prepared, threads=threads, seed=seed), progress=clock.report
-    )
-    return _result(
-        prepared,
-        ground,
-        found=found,
-        clock=clock,
-        own_validation=validation is not None,
-        seed=seed,
-    )
+    contest = _contest(prepared, threads=threads, seed=seed)
+    found = wanted.chosen(ground.space, contest=contest, progress=clock.report)
+    return _result(prepared, ground, found=found, clock=clock, seed=seed)
 
 
 def _contest(prepared: Prepared, *, threads: int, seed: int) -> Contest:
@@ -233,7 +235,6 @@ def _result(
     *,
     found: Found,
     clock: PhaseClock,
-    own_validation: bool,
     seed: int,
 ) -> SearchResult:
     measured, refined = ground.measured, ground.suggester.refined
@@ -251,7 +252,7 @@ def _result(
         fixed=ground.space.fixed,
         generator=np.random.default_rng(seed),
     )
-    deployment = winner.entry.deployment
+    deployment, combining = winner.entry.deployment, measured.sensitivity.combining
     return SearchResult(
         plan=plan,
         verification=prove(
@@ -269,8 +270,9 @@ def _result(
         model=None if deployment is None else deployment.model,
         phases=clock.phases(),
         notes=(
-            *_notes(found, own_validation=own_validation),
+            *_notes(found, own_validation=prepared.has_own_validation),
             *ground.notes,
+            *((combining.told,) if combining is not None else ()),
             *rounds_told(refined),
             *filter(None, [flips_told(flips, formats=plan.assignment)]),
         ),

@@ -98,6 +98,7 @@ def test_search_passes_everything_on_and_shows_the_proof(
         *("--format", "w8a8", "--format", "w8", "--fix", "embed=w8"),
         *("--workload", "b1:batch=1,length=32", "--threads", "2", "--seed", "7"),
         *("--effort", "5", "--seconds", "60", "--output", tmp_path),
+        *("--ranges", "entropy", "--pairs", "apart"),
     )
     call = calls["search"]
     assert call.pop("arguments") == (Path("minilm"), Path("train.npz"))
@@ -121,6 +122,8 @@ def test_search_passes_everything_on_and_shows_the_proof(
         "effort": 5.0,
         "seconds": 60.0,
         "groups": None,
+        "ranges": "entropy",
+        "pairs": "apart",
     }
     assert found["plan"]["assignment"] == PLAN.assignment
     assert [row["passed"] for row in found["verification"]] == [True, False]
@@ -155,6 +158,7 @@ def test_measure_writes_tables_and_turns_what_was_not_measured_into_null(
     )
     assert calls["measure"]["formats"] is None
     assert found["loss"] == [[0.0, None]]
+    assert found["combining"] is None
     assert found["files"] == {"sensitivity": str(tmp_path / "sensitivity.npz")}
 
 
