@@ -16,6 +16,9 @@ from mpsearch.report.scale import scale_of
 from mpsearch.report.write import page_template
 
 _TOP: Final = 100.0
+# Of the picture's height a line of text, of its width the longest name.
+_LINE: Final = 5.0
+_NAME: Final = 22.0
 
 
 @runtime_checkable
@@ -41,11 +44,15 @@ class MetricLike(Protocol):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """A metric in the plot, in percent from the left and from the top, and in its table."""
+    """A metric in the plot, in percent from the left and from the top, and in its table.
+
+    `label` is how far down its name stands, off the names of points nearby.
+    """
 
     name: str
     left: float
     top: float
+    label: float
     cost: str
     measured: str
     stderr: str
@@ -86,18 +93,22 @@ def write_metrics_page(
     found = scale_of([each.measured for each in results])
     least = min(each.measured for each in results)
     formats = swatches(name for each in results for name in each.formats)
+    places = [
+        (costs.percent(each.seconds), _TOP - found.percent(each.measured)) for each in results
+    ]
     dots = [
         Dot(
             name=each.metric,
-            left=costs.percent(each.seconds),
-            top=_TOP - found.percent(each.measured),
+            left=place[0],
+            top=place[1],
+            label=label,
             cost=seconds(each.seconds),
             measured=plain(each.measured),
             stderr=plain(each.stderr),
             is_best=each.measured == least,
             lane=tuple(formats[name].key for name in each.formats),
         )
-        for each in results
+        for each, place, label in zip(results, places, labels_of(places), strict=True)
     ]
     html = page_template("metrics.html").render(
         dots=dots,
@@ -109,6 +120,27 @@ def write_metrics_page(
         advice=advice,
     )
     write_atomically(path, html.encode())
+
+
+def labels_of(places: Sequence[tuple[float, float]]) -> list[float]:
+    """Return how far down each point's name stands, all in percent.
+
+    A name stands beside its point unless one before it is there; then in the next free line,
+    upwards from the lower half of the picture and downwards from the upper.
+    """
+    labels: list[float] = []
+    for left, top in places:
+        step = -_LINE if top > _TOP / 2 else _LINE
+        near = [
+            label
+            for (other, _), label in zip(places, labels, strict=False)
+            if abs(other - left) < _NAME
+        ]
+        label = top
+        while any(abs(other - label) < _LINE for other in near):
+            label += step
+        labels.append(label)
+    return labels
 
 
 def _cells(agreement: Float[ndarray, "M M"]) -> list[list[Cell]]:
