@@ -42,7 +42,11 @@ Test: TypeAlias = Annotated[
     Path | None, typer.Option("--test", help="Samples to report on, used for nothing else.")
 ]
 Task: TypeAlias = Annotated[
-    str, typer.Option("--task", help="auto, embedding, classification or causal_lm.")
+    str,
+    typer.Option(
+        "--task",
+        help="auto, embedding, classification, causal_lm, masked_lm, retrieval, dense or denoiser.",
+    ),
 ]
 Budgets: TypeAlias = Annotated[
     list[str],

@@ -39,7 +39,16 @@ Fixed: TypeAlias = Annotated[
 ]
 Solver: TypeAlias = Annotated[str, Field(max_length=40, examples=["auto"])]
 RuntimeName: TypeAlias = Literal["openvino", "onnxruntime", "torch", "simulation"]
-TaskName: TypeAlias = Literal["auto", "embedding", "classification", "causal_lm"]
+TaskName: TypeAlias = Literal[
+    "auto",
+    "embedding",
+    "classification",
+    "causal_lm",
+    "masked_lm",
+    "retrieval",
+    "dense",
+    "denoiser",
+]
 
 
 class _Strict(BaseModel):

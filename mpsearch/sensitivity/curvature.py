@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mpsearch.errors import MeasurementError
 from mpsearch.execution.interpreter import Override, evaluate, on_device_of
 from mpsearch.execution.overrides import with_weight
-from mpsearch.sensitivity.losses import divergence, labelled_loss
+from mpsearch.sensitivity.losses import divergence
 from mpsearch.sensitivity.request import Request
 from mpsearch.tasks import Batch
 from mpsearch.tracing import TracedModel
@@ -63,7 +63,7 @@ def curvatures(
 
 def _loss(request: Request, outputs: Tensor, *, batch: Batch) -> Tensor:
     """Return the labelled loss summed over samples, without labels the divergence from itself."""
-    each = labelled_loss(request.task, outputs, batch=batch)
+    each = request.task.labelled_loss(outputs, batch)
     if each is None:
         each = divergence(request.task, reference=outputs.detach(), outputs=outputs, batch=batch)
     if not bool(torch.isfinite(each).all()):

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from mpsearch.tasks import AbstractTask, Batch
 from mpsearch.tasks.task import valid_positions
 
-# Tasks whose outputs are logits, and how many dimensions they have where positions are masked.
-_OF_LOGITS: Final = frozenset({"classification", "causal_lm"})
-_SEQUENCES: Final = 3
+_SEQUENCES: Final = 3  # dimensions of logits at positions, some of which are masked
 # Logits are divided by one of these; larger ones did not rank plans better (decision 0010).
 _TEMPERATURES: Final = (1.0, 2.0, 4.0)
 # So many samples have to carry a divergence, or such a share of all where samples are few.
@@ -24,7 +22,7 @@ _SHARE_OF_CARRIERS: Final = 0.125
 
 def divergence_unit(task: AbstractTask) -> str:
     """Return what `Divergence` is measured in."""
-    return "nats" if task.name in _OF_LOGITS else "squared output error per sample"
+    return "nats" if task.has_logits else "squared output error per sample"
 
 
 def divergence_of(loss: float, *, fidelity: Mapping[str, float]) -> float:
@@ -37,7 +35,7 @@ def divergence_of(loss: float, *, fidelity: Mapping[str, float]) -> float:
 
 def temperatures_of(task: AbstractTask) -> tuple[float, ...]:
     """Return by what the task's outputs may be divided: only logits are."""
-    return _TEMPERATURES if task.name in _OF_LOGITS else _TEMPERATURES[:1]
+    return _TEMPERATURES if task.has_logits else _TEMPERATURES[:1]
 
 
 def telling_temperature(losses: Mapping[float, Float64[ndarray, " S"]]) -> float:
@@ -85,7 +83,7 @@ class Divergence:
         self._batch = batch
         self._weight: Tensor | None = None
         self._log_full: Tensor | None = None
-        if task.name not in _OF_LOGITS:
+        if not task.has_logits:
             return
         self._log_full = nn.functional.log_softmax(reference / temperature, dim=-1)
         self._full = self._log_full.exp()

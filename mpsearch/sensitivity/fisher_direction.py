@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mpsearch.sensitivity.draws import random_classes, random_normals
 from mpsearch.sensitivity.gradient_metric import AbstractGradientMetric
-from mpsearch.sensitivity.losses import has_distribution, positions
+from mpsearch.sensitivity.losses import positions
 from mpsearch.sensitivity.request import PlacedBatch, Request
 
 
@@ -36,7 +36,7 @@ class FisherDirection(AbstractGradientMetric):
     def _direction(
         self, request: Request, *, outputs: Tensor, part: PlacedBatch, draw: int
     ) -> Tensor:
-        if has_distribution(request.task):
+        if request.task.has_logits:
             drawn = random_classes(outputs, seed=request.seed, draw=draw, places=part.places)
             slope = drawn - outputs.softmax(dim=-1)
         else:

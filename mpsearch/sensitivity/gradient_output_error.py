@@ -9,7 +9,7 @@ from torch import Tensor
 from mpsearch.errors import MeasurementError
 from mpsearch.sensitivity.draws import random_signs
 from mpsearch.sensitivity.gradient_metric import AbstractGradientMetric
-from mpsearch.sensitivity.losses import labelled_loss, likeliest_loss, positions
+from mpsearch.sensitivity.losses import likeliest_loss, positions
 from mpsearch.sensitivity.request import PlacedBatch, Request
 
 
@@ -34,7 +34,7 @@ class GradientOutputError(AbstractGradientMetric):
     ) -> Tensor:
         outputs = outputs.requires_grad_()
         with torch.enable_grad():
-            loss = labelled_loss(request.task, outputs, batch=part.batch)
+            loss = request.task.labelled_loss(outputs, part.batch)
             if loss is None:
                 loss = likeliest_loss(request.task, outputs, batch=part.batch)
         if loss is None:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mpsearch.errors import DataError, MeasurementError
 from mpsearch.sensitivity.exact_metric import AbstractExactMetric
-from mpsearch.sensitivity.losses import labelled_loss
 from mpsearch.sensitivity.request import Request
 from mpsearch.tasks import Batch
 from mpsearch.tasks.task import labels_of
@@ -42,7 +41,7 @@ class LossChange(AbstractExactMetric):
         return (self._loss(request, outputs=outputs, batch=batch) - before)[:, None]
 
     def _loss(self, request: Request, *, outputs: Tensor, batch: Batch) -> Float[Tensor, " S"]:
-        loss = labelled_loss(request.task, outputs, batch=batch)
+        loss = request.task.labelled_loss(outputs, batch)
         if loss is None:
             labels = labels_of(batch)
             found = "no labels" if labels is None else f"labels of shape {tuple(labels.shape)}"

@@ -12,7 +12,7 @@ from mpsearch.core.progress import tracked
 from mpsearch.sensitivity.draws import random_signs
 from mpsearch.sensitivity.entries import Entries
 from mpsearch.sensitivity.gradient_pass import GradientPass
-from mpsearch.sensitivity.losses import has_distribution, positions
+from mpsearch.sensitivity.losses import positions
 from mpsearch.sensitivity.request import PHASE, PlacedBatch, Request, standard_error
 
 _KIND: Final = "hessian_trace_of_outputs"
@@ -57,7 +57,7 @@ def output_traces(request: Request, *, draws: int) -> Traces:
         outputs: Tensor, part: PlacedBatch, draw: int
     ) -> Tensor:
         signs = random_signs(outputs, seed=request.seed, draw=draw, places=part.places)
-        root = root_of_fisher(outputs, signs) if has_distribution(request.task) else signs
+        root = root_of_fisher(outputs, signs) if request.task.has_logits else signs
         count = positions(request.task, outputs, batch=part.batch).sqrt()
         return root / count.reshape(-1, *[1] * (outputs.ndim - 1))
 

@@ -4,15 +4,23 @@ from mpsearch.tasks.callable_task import CallableTask
 from mpsearch.tasks.causal_lm import CausalLm
 from mpsearch.tasks.classification import Classification
 from mpsearch.tasks.dataset import Batch, Dataset
+from mpsearch.tasks.denoiser import Denoiser
+from mpsearch.tasks.dense import Dense
 from mpsearch.tasks.embedding import Embedding
 from mpsearch.tasks.guess import guess_task
+from mpsearch.tasks.masked_lm import MaskedLm
 from mpsearch.tasks.readers import check_fits, read_data
+from mpsearch.tasks.retrieval import Retrieval
 from mpsearch.tasks.task import AbstractTask
 
 TASKS: dict[str, AbstractTask] = {
     "embedding": Embedding(),
     "classification": Classification(),
     "causal_lm": CausalLm(),
+    "masked_lm": MaskedLm(),
+    "retrieval": Retrieval(),
+    "dense": Dense(),
+    "denoiser": Denoiser(),
 }
 
 __all__ = [

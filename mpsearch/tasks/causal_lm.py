@@ -3,49 +3,35 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mpsearch.errors import DataError
-from mpsearch.tasks.collate import IDS
+from mpsearch.tasks.collate import IDS, IGNORED
+from mpsearch.tasks.cross_entropy import checked_classes, token_loss
 from mpsearch.tasks.dataset import Batch
-from mpsearch.tasks.predictions import agreement, kl_divergence
-from mpsearch.tasks.task import AbstractTask, valid_positions
-
-_DIMENSIONS: Final = 3  # samples, tokens, vocabulary
+from mpsearch.tasks.task import labels_of, valid_positions
+from mpsearch.tasks.token_logits import AbstractTokenLogits
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class CausalLm(AbstractTask):
+class CausalLm(AbstractTokenLogits):
     """Predictions at the positions that are no padding; measures are means over these."""
 
     name: ClassVar[str] = "causal_lm"
 
-    def _outputs(self, tensor: Float[Tensor, "S ..."], batch: Batch) -> Float[Tensor, "S T V"]:
-        if tensor.ndim != _DIMENSIONS:
-            raise DataError(
-                f"The model's output has the shape {tuple(tensor.shape)}. Expected logits of "
-                "(samples, tokens, vocabulary). Choose another task, or pass a callable."
-            )
-        return tensor * valid_positions(batch, like=tensor)[:, :, None]
-
-    def _positions(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " S"]:
-        return valid_positions(batch, like=outputs).double().sum(dim=1).clamp(min=1.0)
-
-    def _fidelity(
-        self, reference: Sequence[Tensor], outputs: Sequence[Tensor], *, batches: Sequence[Batch]
-    ) -> dict[str, Tensor]:
-        measures: dict[str, list[Tensor]] = {"agreement": [], "kl": []}
-        for full, other, batch in zip(reference, outputs, batches, strict=True):
-            mask = valid_positions(batch, like=full).double()
-            count = mask.sum(dim=1).clamp(min=1.0)
-            for name, measure in (("agreement", agreement), ("kl", kl_divergence)):
-                measures[name].append((measure(full, other) * mask).sum(dim=1) / count)
-        return {name: torch.cat(values) for name, values in measures.items()}
+    def _labelled_loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+        """The text is its own label unless there are others; the mean is over predictions."""
+        labels = labels_of(batch)
+        tokens = batch.get(IDS) if labels is None else labels
+        if tokens is None:
+            return None
+        wanted = checked_classes(tokens, outputs, shape=outputs.shape[:2])[:, 1:]
+        counts = _predicting(outputs, batch) & (wanted != IGNORED)
+        return token_loss(outputs[:, :-1], wanted, counts=counts)
 
     def _quality(self, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
         """The text itself is the label: each position predicts the next token."""

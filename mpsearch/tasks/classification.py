@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpsearch.errors import DataError
+from mpsearch.tasks.cross_entropy import class_loss
 from mpsearch.tasks.dataset import Batch
 from mpsearch.tasks.predictions import agreement, kl_divergence
 from mpsearch.tasks.task import AbstractTask, labels_of
@@ -22,6 +23,7 @@ class Classification(AbstractTask):
     """One class per sample; the squared error is that of the logits."""
 
     name: ClassVar[str] = "classification"
+    has_logits: ClassVar[bool] = True
 
     def _outputs(self, tensor: Float[Tensor, "S ..."], batch: Batch) -> Float[Tensor, "S C"]:  # noqa: ARG002 - no mask
         if tensor.ndim != _DIMENSIONS:
@@ -30,6 +32,10 @@ class Classification(AbstractTask):
                 "(samples, classes). Choose another task, or pass a callable."
             )
         return tensor
+
+    def _labelled_loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+        labels = labels_of(batch)
+        return None if labels is None else class_loss(outputs, labels)
 
     def _fidelity(
         self,

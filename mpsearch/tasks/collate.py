@@ -18,7 +18,7 @@ MASK: Final = "attention_mask"
 TYPES: Final = "token_type_ids"
 LABELS: Final = ("label", "labels", "target", "targets", "y")
 # Labels at these positions are ignored by torch's losses.
-_IGNORED: Final = -100
+IGNORED: Final = -100
 
 
 def in_batches(
@@ -92,7 +92,7 @@ def _stacked(samples: Sequence[Sample], *, places: Sequence[int]) -> Batch:
     for name in samples[0]:
         arrays = [sample[name] for sample in samples]
         if lengths and [np.shape(array) for array in arrays] == [(n,) for n in lengths]:
-            filling = _IGNORED if name in LABELS else 0
+            filling = IGNORED if name in LABELS else 0
             arrays = [_padded(array, to=max(lengths), filling=filling) for array in arrays]
         shapes = [np.shape(array) for array in arrays]
         for place, shape in zip(places, shapes, strict=True):

@@ -22,10 +22,12 @@ class AbstractTask(ABC):
     """What a model is for. Subclasses fill the hooks; the methods check and certify.
 
     Outputs have samples in the first dimension, and zeros where a position is masked, so
-    that squared errors may be summed over everything but the first.
+    that squared errors may be summed over everything but the first. `has_logits` says that
+    they are logits of classes in the last dimension.
     """
 
     name: ClassVar[str]
+    has_logits: ClassVar[bool] = False
 
     @final
     def outputs(self, raw: Any, batch: Batch) -> Float[Tensor, "S *features"]:  # noqa: ANN401 - models return tensors, tuples, dicts
@@ -108,6 +110,20 @@ class AbstractTask(ABC):
         """
         return self._quality_samples(outputs, batches)
 
+    @final
+    def labelled_loss(
+        self, outputs: Float[Tensor, "S *features"], batch: Batch
+    ) -> Float[Tensor, " S"] | None:
+        """Return each sample's loss against its labels, or None where there are none that fit.
+
+        It has a derivative. Cross-entropy of logits; half the squared error where labels have
+        the shape of the outputs.
+
+        Raises:
+            DataError: Labels of classes or tokens have another shape or range than the logits.
+        """
+        return self._labelled_loss(outputs, batch)
+
     def _tensor(self, raw: Any, batch: Batch) -> Tensor:  # noqa: ANN401, ARG002 - as in `outputs`; for callables
         """Return the tensor of the raw output that the task is about."""
         return primary_output(raw)
@@ -119,6 +135,12 @@ class AbstractTask(ABC):
     def _fidelity(
         self, reference: Sequence[Tensor], outputs: Sequence[Tensor], *, batches: Sequence[Batch]
     ) -> dict[str, Tensor]: ...
+
+    def _labelled_loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+        labels = labels_of(batch)
+        if labels is None or labels.shape != outputs.shape:
+            return None
+        return self.squared_error(labels.to(outputs), outputs, batch) / 2
 
     def _positions(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " S"]:  # noqa: ARG002 - for sequences
         """Return by how many positions each sample's error is divided."""

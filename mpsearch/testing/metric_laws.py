@@ -194,7 +194,7 @@ def _batch(case: str, *, labelled: bool) -> dict[str, Tensor]:
         return batch
     outputs = task.outputs(run(traced, batch), batch)
     classes = outputs.shape[-1]
-    if task.name in {"classification", "causal_lm"}:
+    if task.has_logits:
         return batch | {"label": torch.randint(0, classes, outputs.shape[:-1], generator=generator)}
     return batch | {"label": outputs + torch.randn(outputs.shape, generator=generator)}
 

@@ -43,6 +43,56 @@ class TestCausalLm(TaskLaws):
         }
 
 
+class TestMaskedLm(TaskLaws):
+    """Logits of tokens with padding, of which some were hidden."""
+
+    def task(self) -> AbstractTask:
+        return TASKS["masked_lm"]
+
+    def example(self, generator: torch.Generator) -> tuple[Tensor, Batch]:
+        ids = torch.arange(20).reshape(5, 4) % 7
+        return torch.randn(5, 4, 7, generator=generator), {
+            "input_ids": ids,
+            "attention_mask": _MASK,
+            "labels": torch.where(ids % 3 == 0, ids, -100),
+        }
+
+
+class TestRetrieval(TaskLaws):
+    """Embeddings of samples, some of which belong together."""
+
+    def task(self) -> AbstractTask:
+        return TASKS["retrieval"]
+
+    def example(self, generator: torch.Generator) -> tuple[Tensor, Batch]:
+        return torch.randn(7, 5, generator=generator), {
+            "x": torch.zeros(7, 1),
+            "labels": torch.tensor([0, 1, 0, 2, 1, 1, 3]),
+        }
+
+
+class TestDense(TaskLaws):
+    """Pictures, and the ones that are wanted."""
+
+    def task(self) -> AbstractTask:
+        return TASKS["dense"]
+
+    def example(self, generator: torch.Generator) -> tuple[Tensor, Batch]:
+        wanted = torch.rand(4, 2, 3, 5, generator=torch.Generator().manual_seed(9))
+        return torch.rand(4, 2, 3, 5, generator=generator), {"x": wanted, "labels": wanted}
+
+
+class TestDenoiser(TaskLaws):
+    """Predicted noise, and the noise that was added."""
+
+    def task(self) -> AbstractTask:
+        return TASKS["denoiser"]
+
+    def example(self, generator: torch.Generator) -> tuple[Tensor, Batch]:
+        noise = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(9))
+        return torch.randn(4, 1, 4, 4, generator=generator), {"x": noise, "labels": noise}
+
+
 class TestCallable(TaskLaws):
     """A user's own function."""
 
