@@ -1,7 +1,7 @@
 """A walk never leaves the limits, never gets worse, and finds what two changes can reach."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -91,6 +91,34 @@ def test_only_near_choices_are_walked_through() -> None:
     descent = Descent(problem, _Form(0, problem=problem), near=near)
     descent.walk(start, evaluations=500)
     assert all((np.array(choice) == start)[[0, 1, 3, 4]].all() for choice in descent.scored)
+
+
+@pytest.mark.parametrize("share", [0.15, 0.9])
+def test_a_step_looks_at_the_pairs_of_two_blocks_that_fit_and_promise_most(share: float) -> None:
+    """A second method: all pairs one by one, ranked by the sum of what each change gains."""
+    problem = problem_of(2, blocks=8, share=share)
+    form = _Form(2, problem=problem)
+    calls: list[list[tuple[int, ...]]] = []
+
+    def noted(choices: Sequence[Int[ndarray, " D"]]) -> Float64[ndarray, " N"]:
+        calls.append([tuple(choice.tolist()) for choice in choices])
+        return form(choices)
+
+    start = cheapest(problem)
+    start[0] = 0  # dear, so that one change can pay for another
+    Descent(problem, noted).walk(start, evaluations=1)
+    _, singles, pairs = calls
+    loss = {single: float(form([np.array(single)])[0]) for single in singles}
+    promise = {
+        tuple(np.where(np.array(one) != start, one, other).tolist()): loss[one] + loss[other]
+        for one, other in combinations(singles, 2)
+        if not ((np.array(one) != start) & (np.array(other) != start)).any()
+    }
+    fitting = sorted((p for p in promise if problem.fits(np.array(p))), key=promise.__getitem__)
+    assert any(not problem.fits(np.array(single)) for single in singles) or share > 0.5
+    assert len(fitting) > 64 or share < 0.5
+    assert set(pairs) == set(fitting[:64])
+    assert len(pairs) == len(set(pairs))
 
 
 def test_evaluations_are_bounded() -> None:
