@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 from scipy.stats import t as student
 
-from benchmarks.bar import Bar, Target, judged
+from benchmarks.bar import Bar, judged
 from benchmarks.sensitivity.subject import ready, request_of
 from benchmarks.sensitivity.targets import TARGETS
 from benchmarks.zoo.anywhere import case_named
@@ -23,11 +23,9 @@ from mpsearch.sensitivity.hessian_trace import Probes
 from mpsearch.workflow.prepare import Prepared
 
 # Samples, and probes of the published way, which costs L times as much as the others.
-_FULL: Final[Mapping[str, tuple[int, int]]] = {
-    "cifar10_resnet20": (16, 12),
-    "stories260k": (2, 6),
-}
-_SMALL: Final[Mapping[str, tuple[int, int]]] = {"cifar10_resnet20": (4, 4)}
+_MODEL: Final = "cifar10_resnet20"
+_FULL: Final = (16, 12)
+_SMALL: Final = (4, 4)
 # What is compared with the published way, by what the probes are drawn on.
 _BARS: Final[Mapping[Probes, str]] = {
     "outputs": "standard error of all-layer traces",
@@ -59,23 +57,21 @@ class _Estimates:
 
 def bars(*, small: bool) -> Iterator[Bar]:
     """Compare deviations of single probes on the same data, layer by layer."""
-    for name, (samples, probes) in (_SMALL if small else _FULL).items():
-        case = case_named(name)
-        with ready(case, samples=samples) as prepared:
-            layers = _estimates(prepared, probes="layers", count=probes)
-            for kind, bar in _BARS.items():
-                others = _estimates(prepared, probes=kind, count=_MORE * probes)
-                yield _deviations(f"{case.name}: {bar}", bar=bar, others=others, layers=layers)
-                yield judged(
-                    f"{case.name}: {_SAME}, probes of {kind}",
-                    [_difference(others, layers)],
-                    # Text is its own label: there both are not the same matrix.
-                    target=TARGETS[_SAME] if case.task == "classification" else Target(unit="x"),
-                    extra={
-                        "all": others.each.mean(0).tolist(),
-                        "layers": layers.each.mean(0).tolist(),
-                    },
-                )
+    case, (samples, probes) = case_named(_MODEL), _SMALL if small else _FULL
+    with ready(case, samples=samples) as prepared:
+        layers = _estimates(prepared, probes="layers", count=probes)
+        for kind, bar in _BARS.items():
+            others = _estimates(prepared, probes=kind, count=_MORE * probes)
+            yield _deviations(f"{case.name}: {bar}", bar=bar, others=others, layers=layers)
+            yield judged(
+                f"{case.name}: {_SAME}, probes of {kind}",
+                [_difference(others, layers)],
+                target=TARGETS[_SAME],
+                extra={
+                    "all": others.each.mean(0).tolist(),
+                    "layers": layers.each.mean(0).tolist(),
+                },
+            )
 
 
 def _deviations(name: str, *, bar: str, others: _Estimates, layers: _Estimates) -> Bar:
