@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mpsearch.errors import MissingPackageError, ModelError
 from mpsearch.tracing.architectures import Family, family_of, known_fields
+from mpsearch.tracing.plausible import check_folder, check_parameters, meta_device
 from mpsearch.tracing.wrappers import (
     CausalLanguageModel,
     ImageClassifier,
@@ -19,7 +20,7 @@ from mpsearch.tracing.wrappers import (
     TextClassifier,
 )
 
-_PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_PICKLES: Final = ("*.bin", "*.pt", "*.pt2", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 _EXAMPLE_LENGTH: Final = 16  # longer than the window of no known model, short enough to be cheap
 _IMAGE_SIZE: Final = 224  # of ImageNet models whose config names no size
 _POOLING: Final = {
@@ -52,7 +53,8 @@ def load_folder(path: Path) -> LoadedModel:
 
     Raises:
         ModelError: The folder or its architecture is unknown, it has no safetensors, weights
-            are missing or unreadable, or it asks for code of its own.
+            are missing, unreadable or fewer than the config describes, or it asks for code
+            of its own.
         MissingPackageError: `transformers` is not installed.
     """
     if not path.is_dir():
@@ -61,6 +63,7 @@ def load_folder(path: Path) -> LoadedModel:
             "and safetensors. Check the path."
         )
     _check_weights(path)
+    check_folder(path)
     raw = _json(path / "config.json")
     family = family_of(raw, origin=str(path / "config.json"))
     model = _load(path, raw=raw, family=family)
@@ -100,10 +103,16 @@ def _load(path: Path, *, raw: Mapping[str, Any], family: Family) -> Any:  # noqa
             "Install mpsearch[search]."
         ) from error
     config_class = transformers.CONFIG_MAPPING[family.model_type]
-    config = config_class(**known_fields(raw, config_class=config_class))
+    auto_class = getattr(transformers, family.auto_class)
+    own: dict[str, Any] = {"attn_implementation": "sdpa"} if family.has_attention else {}
+    if family.has_unused_pooler:
+        own["add_pooling_layer"] = False
     try:
         with _quiet(transformers.utils.logging):
-            model, found = getattr(transformers, family.auto_class).from_pretrained(
+            config = config_class(**known_fields(raw, config_class=config_class))
+            with meta_device():
+                check_parameters(auto_class.from_config(config, **own), place=path)
+            model, found = auto_class.from_pretrained(
                 path,
                 config=config,
                 use_safetensors=True,
@@ -111,9 +120,10 @@ def _load(path: Path, *, raw: Mapping[str, Any], family: Family) -> Any:  # noqa
                 trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
-                **({"attn_implementation": "sdpa"} if family.has_attention else {}),
-                **({"add_pooling_layer": False} if family.has_unused_pooler else {}),
+                **own,
             )
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises whatever its parts raise
         raise ModelError(
             f"Folder {str(path)!r} cannot be loaded as {family.model_type}: "

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 _LOG: Final = logging.getLogger("mpsearch.worker")
 # Any number that nobody else locks in the same database: the letters "mps".
 _SPACE: Final = 0x6D7073
-_LOST: Final = 75  # EX_TEMPFAIL of sysexits.h: start me again
+LOST: Final = 75  # EX_TEMPFAIL of sysexits.h: start me again
 
 
 @final
@@ -35,7 +35,7 @@ class Lease:
             self._connection.execute(text("select 1"))
         except DBAPIError:
             _LOG.exception("The database ended the session of this worker. It starts again.")
-            os._exit(_LOST)
+            os._exit(LOST)
 
     def take(self, name: str) -> bool:
         """Return whether another worker is dead; if so its lock is ours until `give_back`."""

@@ -1,5 +1,6 @@
 """The worker: takes jobs off a queue, under DBOS, so that no job is lost however it ends."""
 
+import logging
 import os
 import secrets
 import socket
@@ -12,6 +13,7 @@ from typing import Final
 
 import structlog
 from dbos import DBOS, DBOSConfig
+from sqlalchemy.exc import DBAPIError
 
 from mpsearch.jobs.data_folder import DataFolder, owned
 from mpsearch.jobs.fleet import Fleet
@@ -21,9 +23,10 @@ from mpsearch.jobs.problem import internal_problem
 from mpsearch.jobs.queue import APPLICATION, QUEUE, SERIALIZER, WORKFLOW, WORKFLOW_SCHEMA
 from mpsearch.jobs.store import JobStore
 from mpsearch.jobs.tables import open_database
-from mpsearch.worker.lease import Lease
+from mpsearch.worker.lease import LOST, Lease
 from mpsearch.worker.supervise import Supervisor
 
+_LOG: Final = logging.getLogger("mpsearch.worker")
 _SECONDS_BETWEEN_LOOKS: Final = 0.2
 _SECONDS_BETWEEN_BEATS: Final = 5.0
 # DBOS gives the jobs of an executor back to one of the same name: on SQLite there is but one.
@@ -113,7 +116,13 @@ def _register(supervisor: Supervisor) -> None:
     @DBOS.step(name="run")
     def run(job_id: str) -> str:
         with structlog.contextvars.bound_contextvars(job_id=job_id):
-            return supervisor.run(job_id)
+            try:
+                return supervisor.run(job_id)
+            except DBAPIError:
+                # Within the step, or its end would be kept as its result. Nobody can tell now how
+                # the job stands; it goes on when a worker starts again.
+                _LOG.exception("The database fails. The worker starts again.")
+                os._exit(LOST)
 
     # Deaths are counted by the supervisor, which sees whether a job gets further.
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)

@@ -19,8 +19,7 @@ from mpsearch.jobs.data_folder import owned
 from mpsearch.jobs.request import JobRequest
 from mpsearch.worker.assignment import load_assignment
 from mpsearch.worker.lifeline import end_with_parent
-from mpsearch.worker.outcome import Outcome, failed, load_outcome
-from mpsearch.worker.sane import check_model
+from mpsearch.worker.outcome import NO_ROOM, Outcome, failed, is_no_room, load_outcome
 
 _LOCK: Final = "lock"
 _EVENT: Final = TypeAdapter(ProgressEvent)
@@ -30,17 +29,24 @@ def main(folder: Path) -> None:
     """Run the job of a folder, unless it has ended; never two runners at once."""
     report = _reporter()
     end_with_parent()
-    with owned(folder / _LOCK):
-        if load_outcome(folder) is not None:
-            return
-        try:
-            _search(folder, report=report)
-        except Exception as error:  # noqa: BLE001  # whatever ends a job becomes its outcome
-            sys.excepthook(type(error), error, error.__traceback__)
-            outcome = failed(error)
-        else:
-            outcome = Outcome()
-        outcome.save(folder)
+    try:
+        with owned(folder / _LOCK):
+            if load_outcome(folder) is None:
+                _ended(folder, report=report).save(folder)
+    except OSError as error:
+        if not is_no_room(error):
+            raise
+        # At once: the log that is flushed at the end may have no room either.
+        os._exit(NO_ROOM)
+
+
+def _ended(folder: Path, *, report: Callable[[ProgressEvent], None]) -> Outcome:
+    try:
+        _search(folder, report=report)
+    except Exception as error:  # noqa: BLE001  # whatever ends a job becomes its outcome
+        sys.excepthook(type(error), error, error.__traceback__)
+        return failed(error)
+    return Outcome()
 
 
 def _reporter() -> Callable[[ProgressEvent], None]:
@@ -58,7 +64,6 @@ def _reporter() -> Callable[[ProgressEvent], None]:
 def _search(folder: Path, *, report: Callable[[ProgressEvent], None]) -> None:
     assignment = load_assignment(folder)
     request = JobRequest.model_validate(assignment.request)
-    check_model(assignment.inputs.model)
     data = assignment.inputs.data
     from mpsearch.workflow.search import search
 

@@ -23,7 +23,14 @@ from mpsearch.jobs.sources import Sources
 from mpsearch.jobs.store import JobStore
 from mpsearch.worker.assignment import Assignment
 from mpsearch.worker.inputs import laid_out
-from mpsearch.worker.outcome import Outcome, failed, load_outcome
+from mpsearch.worker.outcome import (
+    NO_ROOM,
+    Outcome,
+    failed,
+    is_no_room,
+    load_outcome,
+    no_room,
+)
 from mpsearch.worker.sandbox.launch import launched
 from mpsearch.worker.sandbox.rules import Rules, rules_for
 
@@ -62,7 +69,7 @@ class Supervisor:
             elif job.state is JobState.CANCELLING:
                 self.store.finish(job_id, state=JobState.CANCELLED)
             elif self.store.start(job_id):
-                died = self._attempt(job, died=died)
+                died = self._attempt_if_there_is_room(job, died=died)
         shutil.rmtree(self.data.inputs(job_id), ignore_errors=True)
         return job.state
 
@@ -72,6 +79,15 @@ class Supervisor:
         else:
             error = outcome.error.model_dump(exclude_none=True)
             self.store.finish(job_id, state=JobState.FAILED, error=error)
+
+    def _attempt_if_there_is_room(self, job: Job, *, died: str) -> str:
+        try:
+            return self._attempt(job, died=died)
+        except OSError as error:
+            if not is_no_room(error):
+                raise
+            self._finish(job.id, no_room())
+            return died
 
     def _attempt(self, job: Job, *, died: str) -> str:
         """Let one runner work until it ends, is cancelled, or is one too many; say how it ended.
@@ -102,10 +118,13 @@ class Supervisor:
     def _watch(self, job_id: str, runner: "subprocess.Popen[bytes]") -> str:
         deadline = time.monotonic() + self.longest_seconds
         assert runner.stdout is not None
-        reader = threading.Thread(target=self._report, args=(job_id, runner.stdout), daemon=True)
+        faults: list[Exception] = []
+        reader = threading.Thread(
+            target=self._read, args=(job_id, runner.stdout, faults), daemon=True
+        )
         reader.start()
         try:
-            while runner.poll() is None:
+            while runner.poll() is None and not faults:
                 if time.monotonic() > deadline:
                     self._finish(job_id, _too_long(self.longest_seconds))
                 if not self.store.goes_on(job_id):
@@ -115,7 +134,18 @@ class Supervisor:
             runner.kill()
             code = runner.wait()
             reader.join()
+        if faults:
+            raise faults[0]
+        if code == NO_ROOM:
+            self._finish(job_id, no_room())
         return _told(code)
+
+    def _read(self, job_id: str, lines: IO[bytes], faults: list[Exception], /) -> None:  # noqa: PLR0917  # as a thread calls it
+        """Report steps until there are no more; a fault ends the attempt, or it would hang."""
+        try:
+            self._report(job_id, lines)
+        except Exception as error:  # noqa: BLE001  # handed over to whoever waits
+            faults.append(error)
 
     def _report(self, job_id: str, lines: IO[bytes]) -> None:
         last, phase = 0.0, ""

@@ -1,6 +1,7 @@
 """Folders of transformers load by name, offline, and never run what they bring along."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,11 @@ def test_missing_folders_and_weights_are_told(tmp_path: Path) -> None:
         ({"quantization_config": {"bits": 4}}, "quantised already"),
         ({"hidden_size": 64}, "lacks .* weights|cannot be loaded"),
         ({"num_hidden_layers": 2}, "lacks .* weights"),
+        ({"num_hidden_layers": 2**40}, r"num_hidden_layers = 1\.1e\+12.*at most 1000"),
+        ({"num_hidden_layers": 999}, "999, and the weights are .. tensors"),
+        ({"hidden_size": 2**20, "num_attention_heads": 1}, "describes .* parameters"),
+        ({"vocab_size": 2**27}, "describes .* parameters"),
+        ({"max_position_embeddings": 2**28}, "describes .* parameters"),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(
@@ -153,10 +159,42 @@ def test_configs_that_do_not_fit_are_refused(
         load_folder(folder)
 
 
+@pytest.mark.parametrize(
+    ("kind", "auto_class", "fields", "change"),
+    [
+        ("gpt2", _CAUSAL, _GPT2, {"n_layer": 10**6}),
+        ("gpt2", _CAUSAL, _GPT2, {"n_layer": 900}),
+        ("gpt2", _CAUSAL, _GPT2, {"n_layer": 10**400}),
+        ("gpt2", _CAUSAL, _GPT2, {"n_embd": 2**24}),
+        ("llama", _CAUSAL, _TEXT, {"num_hidden_layers": 10**7}),
+        ("llama", _CAUSAL, _TEXT, {"intermediate_size": 2**27}),
+        ("resnet", _IMAGES, _RESNET, {"depths": [10**6, 1]}),
+        ("resnet", _IMAGES, _RESNET, {"hidden_sizes": [2**27, 2**27]}),
+        ("resnet", _IMAGES, _RESNET, {"image_size": 2**20}),
+    ],
+)
+def test_sizes_beyond_the_weights_are_refused_at_once(
+    tmp_path: Path,
+    *,
+    kind: str,
+    auto_class: str,
+    fields: dict[str, object],
+    change: dict[str, object],
+) -> None:
+    _saved(auto_class, kind, folder=tmp_path, **fields)
+    load_folder(tmp_path)  # what transformers imports first takes its time once
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    start = time.process_time()
+    with pytest.raises(ModelError, match=r"config\.json .* Expected at "):
+        load_folder(tmp_path)
+    assert time.process_time() - start < 1
+
+
 def test_damaged_weights_are_told(tmp_path: Path) -> None:
     folder = _sentence_folder(tmp_path)
     (folder / "model.safetensors").write_bytes(b"\x00" * 100)
-    with pytest.raises(ModelError, match="cannot be loaded as bert"):
+    with pytest.raises(ModelError, match=r"cannot be read: .*header"):
         load_folder(folder)
 
 

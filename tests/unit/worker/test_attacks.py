@@ -11,23 +11,26 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from mpsearch.worker.sandbox.rules import environment_for, rules_for
 
 DRIVER = """
 import json, signal, sys
+import torch
 from pathlib import Path
 from mpsearch.errors import MpsearchError
 from mpsearch.tasks import read_data
-from mpsearch.tracing import load_folder
-from mpsearch.worker.sane import check_model
+from mpsearch.tracing import load_folder, load_onnx, trace_onnx
 attacks, scratch = Path(sys.argv[1]), Path(sys.argv[2])
 def late(*_):
     raise TimeoutError("no end in sight")
@@ -36,8 +39,11 @@ for place in sorted(attacks.iterdir()):
     signal.alarm(60)
     try:
         if place.is_dir():
-            check_model(place)
-            load_folder(place)
+            files = list(place.glob("*.onnx"))
+            if files:
+                trace_onnx(load_onnx(files[0]), {"x": torch.zeros(2, 4)})
+            else:
+                load_folder(place)
         else:
             names = ("input_ids",)
             folder = scratch / place.name
@@ -109,6 +115,10 @@ CONFIGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "a million layers": {"num_hidden_layers": 10**6},
     "2^40 wide, deep inside": {"text_config": [{"hidden_size": 2**40}]},
     "infinitely wide": {"hidden_size": float("inf")},
+    "10^400 words": {"vocab_size": 10**400},
+    "900 layers of one tensor": {"num_hidden_layers": 900},
+    "an image of 2^40 dots": {"model_type": "resnet", "image_size": 2**20},
+    "2^27 classes": {"num_labels": 2**27},
     "2^40 layers": {"num_hidden_layers": 2**40},
     "a path as its kind": {"model_type": "../../../etc", "_name_or_path": "/etc/passwd"},
     "unknown architecture": {"architectures": ["EvilModel"], "model_type": "evil"},
@@ -133,13 +143,111 @@ def claiming(shape: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + b"\0" * 64
 
 
+def exported_program(marker: Path) -> bytes:
+    """Return an archive as `torch.export.save` writes it, with code wherever it can hold some."""
+    evil = pickle.dumps(Exploit(marker))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in (
+            *("archive_format", "version", "models/model.json", "data/weights/weight_0"),
+            *("data/sample_inputs/model.pt", "data/constants/custom_obj_0"),
+            *("data/weights/model.pt", "data/aotinductor/model/model.so"),
+        ):
+            file.writestr(name, evil)
+        guards = {"guards_code": [f"__import__('os').system('touch {marker}')"]}
+        opaque = {"opaque_obj": "os.system", "expr_str": f"os.system('touch {marker}')"}
+        file.writestr("models/other.json", json.dumps({**guards, **opaque, "use_pickle": True}))
+    return buffer.getvalue()
+
+
+def zip_bomb(_: Path) -> bytes:
+    """Return 200 kB that unpack to 256 MiB, and say that they do to 4 GiB, times 16."""
+    pieces = zlib.compressobj(9, zlib.DEFLATED, -15)
+    zeros = pieces.compress(bytes(2**28)) + pieces.flush()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
+        for number in range(16):
+            file.writestr(f"array_{number}", zeros)
+    told = bytearray(buffer.getvalue())
+    for mark, method, size in ((b"PK\x03\x04", 8, 22), (b"PK\x01\x02", 10, 24)):
+        place = told.find(mark)
+        while place >= 0:
+            struct.pack_into("<H", told, place + method, zipfile.ZIP_DEFLATED)
+            struct.pack_into("<I", told, place + size, 2**32 - 2)
+            place = told.find(mark, place + 4)
+    return bytes(told)
+
+
 DATA: Final[Mapping[str, Callable[[Path], bytes]]] = {
+    "exported program.npz": exported_program,
+    "zip bomb.npz": zip_bomb,
     "objects.npz": array_of_objects,
     "2^60 numbers.npz": lambda _: archive(claiming("(1152921504606846976,)")),
     "no array.npz": lambda _: archive(b"nothing"),
     "no archive.npz": lambda _: b"PK\x03\x04" + b"\0" * 100,
     "pickle.npz": lambda marker: pickle.dumps(Exploit(marker)),
 }
+
+
+def network(*nodes: onnx.NodeProto, opset: int = 17, source: str = "x") -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 4], [0.0] * 16)
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("MatMul", [source, "w"], ["y"], name="layer")],
+        "network",
+        [value("x", TensorProto.FLOAT, ["n", 4])],
+        [value("y", TensorProto.FLOAT, ["n", 4])],
+        [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def endless_loop() -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sin", ["s"], ["t"])],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("s", TensorProto.FLOAT, ["n", 4]),
+        ],
+        [value("on", TensorProto.BOOL, []), value("t", TensorProto.FLOAT, ["n", 4])],
+    )
+    loop = helper.make_node("Loop", ["many", "yes", "x"], ["looped"], body=body)
+    model = network(loop, source="looped")
+    model.graph.initializer.append(helper.make_tensor("many", TensorProto.INT64, [], [2**62]))
+    model.graph.initializer.append(helper.make_tensor("yes", TensorProto.BOOL, [], [True]))
+    return model
+
+
+def weights_at(location: str) -> onnx.ModelProto:
+    model = network()
+    (tensor,) = model.graph.initializer
+    tensor.ClearField("float_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return model
+
+
+NETWORKS: Final[Mapping[str, Callable[[], onnx.ModelProto]]] = {
+    "endless loop": endless_loop,
+    "operator of its own": lambda: network(helper.make_node("Evil", ["x"], ["z"], domain="evil")),
+    "operator set 999": lambda: network(opset=999),
+    "weights above": lambda: weights_at("../../scratch/secret"),
+    "weights in etc": lambda: weights_at("/etc/passwd"),
+    "weights by a second name": lambda: weights_at("linked"),
+    "weights by a link": lambda: weights_at("symbolic"),
+}
+
+
+def write_networks(folder: Path, *, secret: Path) -> None:
+    secret.write_bytes(bytes(64))
+    for name, model in NETWORKS.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "net.onnx").write_bytes(model().SerializeToString())
+        (folder / name / "linked").hardlink_to(secret)
+        (folder / name / "symbolic").symlink_to(secret)
 
 
 def write_attacks(folder: Path, *, marker: Path) -> None:
@@ -152,6 +260,12 @@ def write_attacks(folder: Path, *, marker: Path) -> None:
     write_model(folder / "pickle renamed", config=CONFIG, weights=pickle.dumps(Exploit(marker)))
     write_model(folder / "pickle alone", config=CONFIG, weights=None)
     (folder / "pickle alone" / "pytorch_model.bin").write_bytes(pickle.dumps(Exploit(marker)))
+    write_model(folder / "program renamed", config=CONFIG, weights=exported_program(marker))
+    write_model(folder / "program alone", config=CONFIG, weights=None)
+    (folder / "program alone" / "model.pt2").write_bytes(exported_program(marker))
+    write_model(folder / "program as network", config=CONFIG, weights=None)
+    (folder / "program as network" / "net.onnx").write_bytes(exported_program(marker))
+    write_networks(folder, secret=marker.parent / "secret")
     for name, content in DATA.items():
         (folder / name).write_bytes(content(marker))
 
@@ -186,7 +300,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-ATTACKS = [*WEIGHTS, *CONFIGS, "pickle renamed", "pickle alone", *DATA]
+PROGRAMS = ["program renamed", "program alone", "program as network"]
+ATTACKS = [*WEIGHTS, *CONFIGS, "pickle renamed", "pickle alone", *DATA, *PROGRAMS, *NETWORKS]
 
 
 @pytest.mark.parametrize("name", ATTACKS)

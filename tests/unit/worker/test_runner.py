@@ -1,5 +1,6 @@
 """Laws of the runner: the outcome is written last, and once."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -8,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from mpsearch.errors import DataError
 from mpsearch.worker.assignment import Assignment, load_assignment
 from mpsearch.worker.inputs import Inputs
-from mpsearch.worker.outcome import load_outcome
+from mpsearch.worker.outcome import NO_ROOM, failed, load_outcome
 
 REQUEST = {
     "model": {"root": "r", "path": "model"},
@@ -74,3 +76,32 @@ def test_a_job_that_has_ended_is_not_run_again(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert run(folder).stdout == b""
     assert {p: p.read_bytes() for p in folder.iterdir() if p.name != "lock"} == before
+
+
+FULL = """
+import errno, os, sys
+from pathlib import Path
+from mpsearch.core import files
+from mpsearch.worker.runner import main
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+files.os.fsync = full
+main(Path(sys.argv[1]))
+"""
+
+
+def test_a_runner_without_room_for_its_outcome_says_so_by_its_exit(folder: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait() == NO_ROOM
+    assert load_outcome(folder) is None
+
+
+def test_a_full_disk_is_told_wherever_it_was_met() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    wrapped = DataError("It cannot be written.")
+    wrapped.__cause__ = full
+    for error, told in ((full, True), (wrapped, True), (OSError(errno.EIO, "x"), False)):
+        outcome = failed(error)
+        assert outcome.error is not None
+        assert outcome.error.type.endswith(":disk-full") == told

@@ -1,10 +1,16 @@
 """Laws of supervision: a job ends once, whatever becomes of its runners."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from mpsearch.jobs.job import JobState
 from mpsearch.worker.outcome import load_outcome
@@ -92,6 +98,62 @@ def test_a_job_that_kills_its_worker_is_given_up(
     assert error is not None
     assert "and their worker with them" in error["detail"]
     assert not (supervisor.data.job(job.id) / "starts").exists()
+
+
+def test_a_runner_that_finds_the_disk_full_fails_its_job_with_that(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("report(1)\nsys.exit(74)")
+    job = supervisor.store.add(REQUEST)
+    assert supervisor.run(job.id) == "failed"
+    error = supervisor.store.get(job.id).error
+    assert error is not None
+    assert error["type"].endswith(":disk-full")
+    assert "make room" in error["detail"]
+    assert starts(supervisor, job.id) == 1
+
+
+def test_a_worker_that_finds_the_disk_full_fails_the_job_with_that(
+    supervisor: Supervisor, runs: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    runs("end()")
+    job = supervisor.store.add(REQUEST)
+    monkeypatch.setattr("mpsearch.worker.assignment.write_atomically", full)
+    assert supervisor.run(job.id) == "failed"
+    error = supervisor.store.get(job.id).error
+    assert error is not None
+    assert error["type"].endswith(":disk-full")
+
+
+def test_a_database_that_fails_while_steps_are_kept_ends_the_attempt_and_not_the_job(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("report(1)\n" + "report(2)\n" * 100_000 + "time.sleep(600)")
+    job = supervisor.store.add(REQUEST)
+    with supervisor.store.engine.begin() as connection:
+        connection.execute(text("alter table job_events rename to elsewhere"))
+        # What does not note an event still works: nobody but the reader sees the fault.
+        connection.execute(text("update jobs set state = 'running'"))
+    failing = replace(supervisor, store=replace(supervisor.store))
+    with pytest.raises(DBAPIError):
+        failing.run(job.id)
+    assert supervisor.store.get(job.id).state is JobState.RUNNING
+    with supervisor.store.engine.begin() as connection:
+        connection.execute(text("alter table elsewhere rename to job_events"))
+    runs("end()")
+    assert supervisor.run(job.id) == "succeeded"
+
+
+def test_a_runner_that_says_what_it_must_not_ends_its_job(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("print('not a step', flush=True)\ntime.sleep(600)")
+    job = supervisor.store.add(REQUEST)
+    with pytest.raises(ValidationError):
+        supervisor.run(job.id)
 
 
 def test_a_cancelled_job_ends_within_a_second(
