@@ -35,6 +35,7 @@ _PACKAGES: Final = (
     ("httpx2", "httpx2", "asking a service", "server"),
     ("uuid_utils", "uuid-utils", "naming jobs", "server"),
     ("numba", "numba", "faster solvers", "fast"),
+    ("PIL", "pillow", "reading folders of images", "images"),
 )
 _PLANNING: Final = ("mpsearch", "numpy", "scipy", "highspy", "pulp")
 

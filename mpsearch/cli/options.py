@@ -30,7 +30,10 @@ ModelFrom: TypeAlias = Annotated[
     ),
 ]
 Calibration: TypeAlias = Annotated[
-    Path, typer.Option("--calibration", help="Samples to measure on: .npz or .jsonl.")
+    Path,
+    typer.Option(
+        "--calibration", help="Samples to measure on: .npz, .jsonl or a folder of images."
+    ),
 ]
 Validation: TypeAlias = Annotated[
     Path | None,

@@ -16,6 +16,7 @@ from torch import Tensor
 from mpsearch.errors import DataError
 from mpsearch.tasks.collate import IDS, LABELS, MASK, TYPES, Sample, as_tensor, in_batches
 from mpsearch.tasks.dataset import Batch, Dataset, spill
+from mpsearch.tasks.images import image_batches
 from mpsearch.tasks.tokens import TEXT, load_tokenizer, tokenised
 
 if TYPE_CHECKING:
@@ -38,21 +39,23 @@ def read_data(
     folder: Path,
     limit: int | None = None,
     tokenizer: "Path | str | Tokenizer | None" = None,
+    model: Path | None = None,
     example: Batch | None = None,
 ) -> Dataset:
     """Read data once, check it, and spill it to a subfolder of `folder`.
 
     Args:
-        source: Path of an .npz without pickles or a .jsonl; a tensor, array or mapping of
-            them (first dimension: samples); strings; a torch `Dataset`; or any iterable of
-            batches (tensors, tuples in the order of `input_names`, or dicts), such as a
-            `DataLoader` (one that shuffles gives other data on every run, so nothing that
-            was measured is found again); or a Dataset, which is returned.
+        source: Path of an .npz without pickles, a .jsonl or a folder of images; a tensor,
+            array or mapping of them (first dimension: samples); strings; a torch `Dataset`;
+            or any iterable of batches (tensors, tuples in the order of `input_names`, or dicts),
+            such as a `DataLoader` (one that shuffles gives other data on every run, so nothing
+            that was measured is found again); or a Dataset, which is returned.
         input_names: Names of the model's inputs. Other keys are labels.
         batch_size: Samples per batch where the source does not cut it.
         folder: Where data is kept.
         limit: Read at most this many samples.
         tokenizer: A `tokenizer.json` or its object, for text.
+        model: Folder of the model, for images.
         example: Example inputs of the model; data must have their dimensions.
 
     Raises:
@@ -64,7 +67,11 @@ def read_data(
         data = source if limit is None else source.take(limit)
     else:
         reader = _Reader(
-            input_names=tuple(input_names), batch_size=batch_size, limit=limit, tokenizer=tokenizer
+            input_names=tuple(input_names),
+            batch_size=batch_size,
+            limit=limit,
+            tokenizer=tokenizer,
+            model=model,
         )
         data = spill(reader.batches(source), folder=folder)
     if example is not None:
@@ -107,6 +114,7 @@ class _Reader:
     batch_size: int
     limit: int | None
     tokenizer: "Path | str | Tokenizer | None"
+    model: Path | None
 
     def batches(self, source: Any) -> Iterator[_Placed]:  # noqa: ANN401 - as in read_data
         """Return checked batches of any source."""
@@ -126,11 +134,13 @@ class _Reader:
         )
 
     def _of_file(self, path: Path) -> Iterator[_Placed]:
+        if path.is_dir():
+            return self._of_images(path)
         readers = {".npz": self._of_npz, ".jsonl": self._of_jsonl}
         if path.suffix not in readers:
             raise DataError(
-                f"Data file {str(path)!r} ends with {path.suffix!r}. Expected .npz or .jsonl. "
-                "Convert it to one of them."
+                f"Data file {str(path)!r} ends with {path.suffix!r}. Expected .npz, .jsonl or a "
+                "folder of images. Convert it to one of them."
             )
         if not path.is_file():
             raise DataError(
@@ -138,6 +148,15 @@ class _Reader:
                 "Check the path."
             )
         return readers[path.suffix](path)
+
+    def _of_images(self, folder: Path) -> Iterator[_Placed]:
+        return image_batches(
+            folder,
+            model=self.model,
+            input_name=self.input_names[0],
+            batch_size=self.batch_size,
+            limit=self.limit,
+        )
 
     def _of_npz(self, path: Path) -> Iterator[_Placed]:
         try:

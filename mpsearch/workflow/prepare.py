@@ -96,7 +96,7 @@ def prepare(
     next(steps)
     source = _loaded(model)
     next(steps)
-    reader = _Reader(source=source, folder=store.folder)
+    reader = _Reader(source=source, folder=store.folder, model=_folder_of(model))
     parts = _split(reader, calibration=calibration, validation=validation, test=test)
     next(steps)
     traced = _traced(source, parts[0])
@@ -148,6 +148,10 @@ def _check_pairs(pairs: str) -> None:
         )
 
 
+def _folder_of(model: ModelSource) -> Path | None:
+    return Path(model) if isinstance(model, str | Path) and Path(model).is_dir() else None
+
+
 def _loaded(model: ModelSource) -> _Loaded:
     if not isinstance(model, str | Path):
         return model
@@ -162,6 +166,7 @@ class _Reader:
 
     source: _Loaded
     folder: Path
+    model: Path | None = None
 
     def read(self, data: DataSource) -> Dataset:
         if isinstance(data, Dataset):
@@ -172,6 +177,7 @@ class _Reader:
             batch_size=_batch_size(self.source),
             folder=self.folder / "data",
             tokenizer=getattr(self.source, "tokenizer_file", None),
+            model=self.model,
         )
 
 

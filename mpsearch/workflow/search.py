@@ -142,7 +142,8 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     Args:
         model: A torch module, or a folder with safetensors and the config of a known
             architecture.
-        calibration: A `.npz` or `.jsonl` file, or an iterable of tensors, tuples or dicts.
+        calibration: A `.npz` or `.jsonl` file, a folder of images, or an iterable of tensors,
+            tuples or dicts.
         budgets: Limits such as {"weight_bytes": "25%", "latency": "4ms"}. A share is of full
             precision; "115% of fastest" is of the fastest reference plan. Optional where
             `max_drop` is given.
@@ -150,7 +151,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
             validation data with 95 % confidence; then spend least of `minimise`.
         drop_of: Which measure: the first labelled one by default, such as "accuracy".
         minimise: "latency", "weight_bytes" or another budget's name, for `max_drop`.
-        task: "embedding", "classification", "causal_lm", a callable task, or "auto".
+        task: A name of `mpsearch.tasks.TASKS`, a callable task, or "auto".
         validation: Data that decides between plans; without it the last 30 % of the
             calibration samples do.
         test: Data that is looked at once, after the plan is settled.

@@ -161,7 +161,7 @@ def test_data_that_cannot_be_read_says_why(source: object, message: str, tmp_pat
     [
         ("data.npz", b"PK no archive", "cannot be read"),
         ("data.npz", b"", "cannot be read"),
-        ("data.csv", b"1,2", "Expected .npz or .jsonl"),
+        ("data.csv", b"1,2", "Expected .npz, .jsonl or a folder"),
         ("data.jsonl", b"", "no sample"),
         ("data.jsonl", b'{"x": [1]}\n{"x": [1', "line 2 is no JSON"),
         ("data.jsonl", b"[1, 2]", "holds a list"),
