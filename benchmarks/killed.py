@@ -17,7 +17,7 @@ from mpsearch.core.tables import SensitivityTable
 
 # Where the exact metrics measure one layer in one format over one batch.
 _MEASURES: Final = "mpsearch.sensitivity.exact_metric._Batch._measured"
-_HANGS_SECONDS: Final = 300
+_HANGS_SECONDS: Final = 1200
 _LOOK_SECONDS: Final = 0.005
 _LONGEST_DELAY_SECONDS: Final = 0.1
 
