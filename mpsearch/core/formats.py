@@ -2,7 +2,8 @@
 
 Names are systematic, and a plan keeps nothing but the name: `w4`, `w4g64` (groups of 64),
 `w4t` (one scale per tensor), `w4a8` (8-bit inputs, ranges from calibration), `w4a8-token`
-(8-bit inputs, a scale per token at run time), `w4a16` (bfloat16 inputs), `a8` (the weight as
+(8-bit inputs, a scale per token at run time), `w8a8-dynamic` (one range for all of the input,
+at run time), `w4a16` (bfloat16 inputs), `a8` (the weight as
 it is). Behind them stand `-asymmetric` and `-mse`, which are about the weight.
 """
 
@@ -114,7 +115,7 @@ BASES: tuple[str, ...] = tuple(format_.name for format_ in _BASES)
 
 _NAME: Final = re.compile(
     r"(?:w(?P<bits>[2-8])(?P<scales>t|g[1-9]\d{0,4})?)?"
-    r"(?:a(?P<inputs>16|8(?!-token)|[2-8](?P<token>-token)))?"
+    r"(?:a(?P<inputs>16|8(?!-token|-dynamic)|8(?P<whole>-dynamic)|[2-8](?P<token>-token)))?"
     r"(?P<asymmetric>-asymmetric)?(?P<mse>-mse)?"
 )
 
@@ -183,6 +184,8 @@ def _composed(name: str) -> Format | None:
 
 
 def _input(match: re.Match[str]) -> TensorFormat:
+    if match["whole"]:
+        return replace(_STATIC, dynamic=True)
     if match["token"]:
         return TensorFormat(
             kind="integer",

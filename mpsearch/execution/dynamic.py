@@ -14,6 +14,7 @@ _DEFAULT_GROUP: Final = 32
 _ACCURACY_SETTING: Final = "accuracy_level"
 _LEVEL_WITH_CODES: Final = "4"
 _BLOCK: Final = 128
+_CODES: Final = 255  # the largest code of 8 bits without sign
 
 
 def dynamic_group_of(runtime: str, settings: Mapping[str, str]) -> int | None:
@@ -34,6 +35,22 @@ def dynamic_group_of(runtime: str, settings: Mapping[str, str]) -> int | None:
     if runtime != "openvino":
         return None
     return int(settings.get(DYNAMIC_GROUP_SETTING, _DEFAULT_GROUP)) or None
+
+
+def quantise_whole(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return the values in codes of 8 bits, whose range is that of all of them, zero included.
+
+    As DynamicQuantizeLinear of ONNX says: scale = (max - min) / 255, a zero point of whole
+    codes, half to even. What one call holds shares the range, so batches should be those of
+    deployment.
+    """
+    low, high = values.amin().clamp(max=0), values.amax().clamp(min=0)
+    scale = (high - low) / _CODES
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    zero = (-low / scale).round().clamp(0, _CODES)
+    codes = ((values / scale).round() + zero).clamp(0, _CODES)
+    stored: Tensor = (codes - zero) * scale
+    return stored
 
 
 def quantise_dynamically(

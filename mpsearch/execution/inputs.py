@@ -3,10 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from mpsearch.core.formats import Format
+from mpsearch.core.formats import Format, Granularity
 from mpsearch.core.graph import Op
 from mpsearch.core.plan import ActivationQuantizer
-from mpsearch.execution.dynamic import quantise_dynamically
+from mpsearch.execution.dynamic import quantise_dynamically, quantise_whole
 from mpsearch.quant.fake_torch import fake_quantise_activation, round_to_bfloat16
 
 
@@ -34,6 +34,8 @@ def rounded_input(
         return quantise_dynamically(values, dynamic_group or 0) if is_dynamic else values
     if activation.kind == "floating":
         return round_to_bfloat16(values)
+    if activation.dynamic and activation.granularity is Granularity.TENSOR:
+        return quantise_whole(values)
     if activation.dynamic:
         return quantise_dynamically(values, values.shape[-1], bits=activation.bits)
     assert quantizer is not None

@@ -1,8 +1,9 @@
 """The executable of a plan: one ONNX file with explicit QuantizeLinear and DequantizeLinear.
 
 Only the marked layer nodes are edited. A weight becomes whole-number codes behind
-DequantizeLinear; the input of a w8a8 layer passes QuantizeLinear and DequantizeLinear. The
-base precision is a setting of the runtime and leaves no trace in the graph.
+DequantizeLinear; the input of a w8a8 layer passes QuantizeLinear and DequantizeLinear, one
+whose range is found at run time DynamicQuantizeLinear. The base precision is a setting of the
+runtime and leaves no trace in the graph.
 """
 
 import json
@@ -20,7 +21,7 @@ from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import PlanError
 from mpsearch.export.exporter import AbstractExporter
 from mpsearch.export.graph_edit import LAYER_KEY, PART_KEY, LayerNode, layer_nodes, remove_unused_
-from mpsearch.export.quantised_weights import OP_OF, WeightStore, check_takes
+from mpsearch.export.quantised_weights import OP_OF, WeightStore, check_takes, is_dynamic
 
 PLAN_KEY: Final = "mpsearch.plan"
 SETTINGS_KEY: Final = "mpsearch.settings"
@@ -80,7 +81,11 @@ class _Edit:
         if found.transposed:
             weight = self._transposed(weight)
         node.input[found.weight_slot] = weight
-        if format_.activation is not None:
+        if is_dynamic(format_):
+            node.input[found.input_slot] = self._measured_input(
+                node.input[found.input_slot], found=found
+            )
+        elif format_.activation is not None:
             quantizer = self._quantizer(found.layer)
             node.input[found.input_slot] = self._quantised_input(
                 node.input[found.input_slot], quantizer, found=found
@@ -159,6 +164,23 @@ class _Edit:
                     helper.make_node(
                         "DequantizeLinear", [codes, scale, zero], [name], name=f"{name}.dequantize"
                     ),
+                ]
+            )
+            self.inputs[key] = name
+        return self.inputs[key]
+
+    def _measured_input(self, tensor: str, *, found: LayerNode) -> str:
+        """Return the input in codes whose range is that of the tensor, found at run time."""
+        key = (tensor, found.layer)
+        if key not in self.inputs:
+            name = f"{tensor}.measured.{len(self.inputs)}"
+            parts = [f"{name}.codes", f"{name}.scale", f"{name}.zero_point"]
+            self.before.setdefault(self._place(found.node), []).extend(
+                [
+                    helper.make_node(
+                        "DynamicQuantizeLinear", [tensor], parts, name=f"{name}.quantize"
+                    ),
+                    helper.make_node("DequantizeLinear", parts, [name], name=f"{name}.dequantize"),
                 ]
             )
             self.inputs[key] = name

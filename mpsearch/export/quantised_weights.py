@@ -18,6 +18,7 @@ from mpsearch.quant.integer import QuantisedTensor, quantise_weight
 
 # What ONNX can store a whole number of so many bits in.
 STORED_AS: Final = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
+_INPUT_BITS: Final = 8
 OP_OF: Final = {
     "MatMul": Op.LINEAR,
     "Gemm": Op.LINEAR,
@@ -85,6 +86,14 @@ def has_inputs_first(found: LayerNode) -> bool:
     return False
 
 
+def is_dynamic(format_: Format) -> bool:
+    """Return whether inputs are codes of 8 bits whose one range is found at run time."""
+    activation = format_.activation
+    if activation is None or not activation.dynamic:
+        return False
+    return activation.granularity is Granularity.TENSOR and activation.bits == _INPUT_BITS
+
+
 def check_takes(format_: Format, *, layer: str, op: Op) -> None:
     """Raise FormatError where a layer of this kind cannot be written in a format.
 
@@ -97,11 +106,16 @@ def check_takes(format_: Format, *, layer: str, op: Op) -> None:
             "input. Expected a format of weights only: an embedding reads row numbers. Choose "
             "w8 or w4."
         )
-    if format_.activation is not None and not format_.is_static:
+    if op is Op.CONV and is_dynamic(format_):
+        raise FormatError(
+            f"Layer {layer!r} is a convolution and asks for {format_.name!r}. Expected a range "
+            "from calibration, for which runtimes have kernels. Choose w8a8 or w8."
+        )
+    if format_.activation is not None and not (format_.is_static or is_dynamic(format_)):
         raise FormatError(
             f"Layer {layer!r} asks for {format_.name!r}, whose inputs are not 8-bit codes of a "
-            "range from calibration. Expected plain or such inputs, which files can say. Choose "
-            "w8a8 or w8, or the runtime 'simulation'."
+            "range for all of them. Expected plain or such inputs, which files can say. Choose w8a8, "
+            "w8a8-dynamic or w8, or the runtime 'simulation'."
         )
     _check_storable(format_.weight, layer=layer, op=op)
 

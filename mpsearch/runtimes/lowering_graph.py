@@ -14,6 +14,7 @@ from mpsearch.export.graph_edit import LAYER_KEY, PART_KEY, metadata
 CONTRIB: Final = "com.microsoft"
 _QUANTIZE: Final = "QuantizeLinear"
 _DEQUANTIZE: Final = "DequantizeLinear"
+_DYNAMIC: Final = "DynamicQuantizeLinear"
 _WEIGHT_SLOT: Final = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
 _BIAS_SLOT: Final = 2
 _BITS: Final[Mapping[int, int]] = {onnx.TensorProto.INT8: 8, onnx.TensorProto.INT4: 4}
@@ -104,21 +105,30 @@ class Graph:
 
     def merge_quantizers_(self) -> None:
         """Quantise a tensor once where several layers do it with the same numbers."""
-        first: dict[tuple[str, float, int], onnx.NodeProto] = {}
+        first: dict[tuple[object, ...], onnx.NodeProto] = {}
         renamed: dict[str, str] = {}
         for node in self.nodes:
-            if node.op_type != _QUANTIZE:
+            numbers = self._numbers_of_quantizer(node)
+            if numbers is None:
                 continue
-            scale, zero = self.array(node.input[1]), self.array(node.input[2])
-            if scale is None or zero is None or scale.size != 1:
-                continue
-            kept = first.setdefault((node.input[0], float(scale), int(zero)), node)
+            kept = first.setdefault((node.op_type, node.input[0], *numbers), node)
             if kept is not node:
-                renamed[node.output[0]] = kept.output[0]
+                renamed.update(zip(node.output, kept.output, strict=True))
                 self.remove_(node)
         for node in self.nodes:
             for place, name in enumerate(node.input):
                 node.input[place] = renamed.get(name, name)
+
+    def _numbers_of_quantizer(self, node: onnx.NodeProto) -> tuple[float, ...] | None:
+        """Return what a quantiser's codes depend on beside its input; None for other nodes."""
+        if node.op_type == _DYNAMIC:
+            return ()
+        if node.op_type != _QUANTIZE:
+            return None
+        scale, zero = self.array(node.input[1]), self.array(node.input[2])
+        if scale is None or zero is None or scale.size != 1:
+            return None
+        return float(scale), float(zero)
 
     def quantised_weight(self, node: onnx.NodeProto) -> QuantisedWeight | None:
         """Return the weight of a layer's node where it is stored quantised, outputs first."""

@@ -15,6 +15,7 @@ from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import DeploymentError, FormatError
 from mpsearch.export import export_plan
 from mpsearch.export.graph_edit import LAYER_KEY
+from mpsearch.export.quantised_weights import is_dynamic
 from mpsearch.quant.integer import quantise_weight
 from mpsearch.runtimes.comparison import compare_numbers
 from mpsearch.runtimes.kernel_check import found_support
@@ -27,6 +28,7 @@ _INPUT: Final = "input"
 _NEIGHBOUR: Final = "neighbour"
 _SCALE: Final = 8.0 / 255  # inputs of the trial are cut at four standard deviations
 _ZERO_POINT: Final = 128
+_CODES: Final = 255
 # Kernels add in other orders, in bf16, or quantise inputs in groups of their own: under 3 %.
 # Numbers that are wrong (a transposed scale, a dropped zero point) are off by 20 % and more.
 _LARGEST_ERROR: Final = 0.05
@@ -99,7 +101,11 @@ def _expected(
 ) -> dict[str, ndarray]:
     """Run the layer in fp32 on weights and inputs that were quantised and put back."""
     stored = quantise_weight(weight, format_.weight).dequantise()
-    if format_.activation is not None and layer.op is not Op.EMBEDDING:
+    if is_dynamic(format_):
+        scale = np.float32(np.ptp(inputs)) / np.float32(_CODES)
+        zero = np.rint(-inputs.min() / scale)
+        inputs = ((np.rint(inputs / scale) + zero).clip(0, _CODES) - zero) * scale
+    elif format_.activation is not None and layer.op is not Op.EMBEDDING:
         codes = np.clip(np.rint(inputs / np.float32(_SCALE)) + _ZERO_POINT, 0, 255)
         inputs = ((codes - _ZERO_POINT) * np.float32(_SCALE)).astype(np.float32)
     plain = runtime.build(

@@ -38,7 +38,7 @@ class OnnxRuntime(AbstractRuntime):
     """Microsoft's ONNX Runtime, CPU provider."""
 
     name: ClassVar[str] = "onnxruntime"
-    formats: ClassVar[tuple[str, ...]] = ("w8a8", "w8", "w4g128", "w4")
+    formats: ClassVar[tuple[str, ...]] = ("w8a8", "w8a8-dynamic", "w8", "w4g128", "w4")
     revision: ClassVar[int] = 1
 
     @property

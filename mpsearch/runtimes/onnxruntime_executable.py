@@ -25,9 +25,11 @@ Options: TypeAlias = Any  # the same
 _WEIGHT_SLOT: Final = {
     "MatMul": 1, "FusedMatMul": 1, "Gemm": 1, "FusedGemm": 1, "Conv": 1, "FusedConv": 1,
     "Gather": 0, "MatMulIntegerToFloat": 1, "QLinearConv": 3, "ConvInteger": 1,
-    "MatMulNBits": 1, "GatherBlockQuantized": 0,
+    "MatMulNBits": 1, "GatherBlockQuantized": 0, "DynamicQuantizeMatMul": 1,
 }  # fmt: skip
-_OF_CODES: Final = frozenset({"MatMulIntegerToFloat", "QLinearConv", "ConvInteger"})
+_OF_CODES: Final = frozenset(
+    {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearConv", "ConvInteger"}
+)
 _STORED: Final = {
     onnx.TensorProto.FLOAT: "f32", onnx.TensorProto.FLOAT16: "f16",
     onnx.TensorProto.INT8: "i8", onnx.TensorProto.UINT8: "i8",

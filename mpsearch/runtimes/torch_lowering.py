@@ -99,6 +99,8 @@ def _taken_out(graph: Graph, node: onnx.NodeProto) -> Iterator[tuple[str, LayerW
     if plain is None or not graph.is_plain_product(node, outputs=len(plain)):
         return  # it runs as it stands in the file, which the check of kernels tells
     given = graph.quantised_input(node)
+    if given is not None and graph.array(given.scale) is None:
+        return  # a range that is found at run time, for which oneDNN is not called
     bias, output = graph.take_bias_(node, outputs=len(plain))
     shift = graph.array(bias) if bias else None
     if bias and shift is None:

@@ -116,7 +116,13 @@ class SmallModel:
         return weight if number.kind == "floating" else quantise_weight(weight, number).dequantise()
 
     def _linear(self, x: Float32[ndarray, "..."], layer: str, *, plan: Plan) -> ndarray:
-        if format_named(plan.assignment[layer]).activation is not None:
+        number = format_named(plan.assignment[layer])
+        if number.activation is not None and number.activation.dynamic:
+            low, high = min(x.min(), np.float32(0)), max(x.max(), np.float32(0))
+            step = np.float32(high - low) / np.float32(255)
+            zero = np.rint(-low / step)
+            x = (((np.rint(x / step) + zero).clip(0, 255) - zero) * step).astype(np.float32)
+        elif number.activation is not None:
             q = plan.quantizers[layer]
             scale = np.float32(q.scale)
             codes = np.clip(np.rint(x / scale) + q.zero_point, 0, 255)

@@ -48,7 +48,7 @@ _DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
         Op.EMBEDDING: ("w8", "w4"),
     },
     "onnxruntime": {
-        Op.LINEAR: ("w8a8", "w8", "w4g128"),
+        Op.LINEAR: ("w8a8", "w8a8-dynamic", "w8", "w4g128"),
         Op.CONV: ("w8a8", "w8", "w4"),
         Op.EMBEDDING: ("w8", "w4"),
     },

@@ -13,8 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.errors import DeploymentError
 from mpsearch.export import export_plan
 from mpsearch.export.graph_edit import LAYER_KEY, metadata
+from mpsearch.runtimes import RUNTIMES
 from mpsearch.runtimes.onnxruntime_lowering import lowered
 
 _SIGNED: Final = ActivationQuantizer(
@@ -299,3 +301,45 @@ def test_the_given_model_is_left_alone() -> None:
     before = explicit.SerializeToString(deterministic=True)
     lowered(explicit, accuracy_level=4)
     assert explicit.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+def test_ranges_found_at_run_time_are_those_of_the_standard(readers: int) -> None:
+    names = tuple(f"y{place}" for place in range(readers))
+    nodes = [_layer("MatMul", ["x", f"w{name}"], output=name) for name in names]
+    constants = {f"w{name}": _random(24, 16, seed=place) for place, name in enumerate(names)}
+    model = _model(nodes, constants=constants, shape=(5, 24), outputs=names)
+    plan = Plan(assignment=dict.fromkeys(names, "w8a8-dynamic"), runtime="onnxruntime")
+    file = export_plan(model, plan)
+    changed = lowered(file, accuracy_level=4)
+    kinds = Counter(node.op_type for node in changed.graph.node)
+    assert kinds == {"DynamicQuantizeLinear": 1, "MatMulIntegerToFloat": readers}
+    runtime = RUNTIMES["onnxruntime"]
+    built = runtime.build(file, settings=runtime.settings("fp32"))
+    built.assert_kernels(plan)
+    for x in (_random(5, 24, seed=7), 100 * _random(5, 24, seed=8), np.abs(_random(5, 24)) + 3):
+        expected = ReferenceEvaluator(file).run(None, {"x": x})
+        for name, numbers in zip(names, expected, strict=True):
+            found = built.run({"x": x})[name]
+            assert np.abs(found - numbers).max() < _EXACT * np.abs(numbers).max()
+
+
+def test_an_input_of_zeros_gives_zeros() -> None:
+    model = _model(
+        [_layer("MatMul", ["x", "w"], output="y")], constants={"w": _random(24, 16)}, shape=(5, 24)
+    )
+    file = export_plan(model, Plan(assignment={"y": "w8a8-dynamic"}, runtime="onnxruntime"))
+    runtime = RUNTIMES["onnxruntime"]
+    built = runtime.build(file, settings=runtime.settings("fp32"))
+    found = built.run({"x": np.zeros((5, 24), dtype=np.float32)})["y"]
+    np.testing.assert_array_equal(found, np.zeros((5, 16)))
+
+
+def test_a_float_plan_is_not_taken_for_one_of_codes() -> None:
+    model = _model(
+        [_layer("MatMul", ["x", "w"], output="y")], constants={"w": _random(24, 16)}, shape=(5, 24)
+    )
+    runtime = RUNTIMES["onnxruntime"]
+    built = runtime.build(model, settings=runtime.settings("fp32"))
+    with pytest.raises(DeploymentError, match="u8 inputs"):
+        built.assert_kernels(Plan(assignment={"y": "w8a8-dynamic"}, runtime="onnxruntime"))
