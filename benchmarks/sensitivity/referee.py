@@ -79,7 +79,8 @@ def _small(folder: Path) -> Iterator[Bar]:
         cache=folder / "cache",
         samples=_SMALL_SAMPLES,
     )
-    yield _scored(case.name, [written], target=Target(unit=unit_of(case.name)), small=True)
+    found = [_divergence(case.name, written.bits)]
+    yield _scored([written], found=found, target=Target(unit=unit_of(case.name)), small=True)
 
 
 def _of_model(
@@ -94,7 +95,8 @@ def _of_model(
     }
     for (effort, budget), plans in settled.items():
         target = Target(unit=unit_of(case.name), at_most=efforts[effort][budget])
-        yield _scored(case.name, plans, target=target, small=False)
+        found = [journal.scored(case.name, plan.bits, referee=_divergence) for plan in plans]
+        yield _scored(plans, found=found, target=target, small=False)
 
 
 def _against_metrics(
@@ -124,10 +126,10 @@ def _against_metrics(
             ]
             for metric in SINGLE_METRICS
         }
-        ours = median(_divergence(case.name, plan.bits) for plan in searched)
+        score = partial(journal.scored, case.name, referee=_divergence)
+        ours = median(score(plan.bits) for plan in searched)
         theirs = {
-            metric: median(_divergence(case.name, plan.bits) for plan in plans)
-            for metric, plans in rivals.items()
+            metric: median(score(plan.bits) for plan in plans) for metric, plans in rivals.items()
         }
         yield judged(
             f"{case.name} at {budget} bits: above the best single metric",
@@ -161,8 +163,9 @@ def searched_plans(
     ]
 
 
-def _scored(model: str, plans: Sequence[Written], *, target: Target, small: bool) -> Bar:
-    found = [_divergence(model, plan.bits) for plan in plans]
+def _scored(
+    plans: Sequence[Written], *, found: Sequence[float], target: Target, small: bool
+) -> Bar:
     extra: dict[str, Any] = {
         "range": [min(found), max(found)],
         "seeds": [plan.seed for plan in plans],
@@ -171,7 +174,7 @@ def _scored(model: str, plans: Sequence[Written], *, target: Target, small: bool
         "origins": [plan.origin for plan in plans],
     }
     of = "small form, " if small else "median of seeds, "
-    name = f"{model} at {plans[0].budget} bits, {of}effort {plans[0].effort:g}"
+    name = f"{plans[0].model} at {plans[0].budget} bits, {of}effort {plans[0].effort:g}"
     return judged(name, [median(found)], target=target, extra=extra)
 
 
