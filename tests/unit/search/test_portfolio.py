@@ -126,7 +126,7 @@ def test_a_prefix_flips_in_the_order_of_the_list_until_it_fits() -> None:
 def test_a_prefix_never_flips_a_block_up_again() -> None:
     """With two bits scored before four, four comes too late."""
     problem = Problem(
-        loss=np.array([[0.0, 5.0, 1.0], [0.0, 2.0, 3.0]]),
+        loss=np.array([[0.0, 2.0, 1.0], [0.0, 4.0, 3.0]]),
         cost=np.array([[[8, 4, 2]] * 2]),
         limit=np.array([4]),
     )
