@@ -17,19 +17,19 @@ class Api:
     """`mpsearch serve --workers 0` over a data folder, from `with` to its end."""
 
     def __init__(self, data: Path, *, root: Path) -> None:
-        self._data = data
+        self.data = data
         self._root = root
         self.url = ""
         self.seconds_to_start = 0.0
 
     def __enter__(self) -> "Api":
-        self._data.mkdir(parents=True, exist_ok=True)
-        log = self._data / "serve.log"
+        self.data.mkdir(parents=True, exist_ok=True)
+        log = self.data / "serve.log"
         command = [sys.executable, "-m", "mpsearch", "serve", "--port=0", "--workers=0"]
         start = time.monotonic()
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [*command, f"--data={self._data}", f"--root=r={self._root}"],
+                [*command, f"--data={self.data}", f"--root=r={self._root}"],
                 stdout=file,
                 stderr=file,
             )
@@ -44,6 +44,10 @@ class Api:
         raise RuntimeError(f"The server did not start: {log.read_text()[-2000:]}")
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process at once, if it still runs."""
         self._process.kill()
         self._process.wait()
 

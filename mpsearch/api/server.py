@@ -1,12 +1,14 @@
 """The web server: one process, on loopback unless told otherwise."""
 
 import errno
+import resource
 import socket
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
+from mpsearch.api.connection import ImpatientProtocol
 from mpsearch.api.settings import HOST
 from mpsearch.errors import ConflictError
 
@@ -46,10 +48,19 @@ def url_of(listener: socket.socket) -> str:
 
 def run_server(application: FastAPI, *, listener: socket.socket) -> None:
     """Answer requests until the process is told to end."""
+    _allow_connections()
     config = uvicorn.Config(
         application,
         log_level="warning",
         log_config=None,
         timeout_graceful_shutdown=_SECONDS_TO_FINISH_ANSWERS,
+        http=ImpatientProtocol,
+        ws="none",
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _allow_connections() -> None:
+    """Take as many open files as the system grants: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
