@@ -35,7 +35,7 @@ def answers(*, small: bool) -> Iterator[Bar]:
             job_id = server.post(model.request())
             server.ended(job_id)
             yield _post(server, model, count=10 if small else 100)
-            _replace_tables(place / "data" / "jobs" / job_id / "result")
+            write_tables(place / "data" / "jobs" / job_id / "result")
             yield _solve(server, job_id, count=10 if small else 100)
             found, made = contract_failures(
                 server.url, job_id=job_id, examples=3 if small else 50, folder=place
@@ -93,7 +93,7 @@ def _median(name: str, milliseconds: list[float]) -> Bar:
     return judged(name, [statistics.median(later)], target=TARGETS[name], extra=extra)
 
 
-def _replace_tables(result: Path) -> None:
+def write_tables(result: Path) -> None:
     """Put tables of as many layers as a large transformer in the place of the small ones."""
     generator = np.random.default_rng(0)
     names = tuple(f"layer.{place}" for place in range(_LAYERS))

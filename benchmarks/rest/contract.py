@@ -9,25 +9,38 @@ from typing import Final
 # Rules that no schema can say (a digest is that of the body, a format exists, one of two fields)
 # make the service refuse with 422 what the schema allows, so this one check does not apply.
 _NOT_APPLICABLE: Final = "positive_data_acceptance"
+# Who has no valid key is refused as such, whatever else is wrong with the request.
+_REFUSALS: Final = (400, 401, 403, 404, 405, 409, 413, 422, 429)
 
 
 def contract_failures(
-    url: str, *, job_id: str, examples: int, folder: Path, seed: int = 1
+    url: str,
+    *,
+    job_id: str,
+    examples: int,
+    folder: Path,
+    seed: int = 1,
+    key: str | None = None,
+    document: str | None = None,
 ) -> tuple[list[str], int]:
     """Return what schemathesis found, one line each, and how many requests it made.
 
-    `job_id` is that of a job that succeeded, so that requests reach what lies behind 404.
+    `job_id` is that of a job that succeeded, so that requests reach what lies behind 404. Without
+    a `key`, of a server that asks for one, the `document` must come from a file, and every answer
+    is 401.
     """
     settings = folder / "schemathesis.toml"
     settings.write_text(
         f'[parameters]\n"path.job_id" = "{job_id}"\n'
         # A body over the limit is refused as such, whatever else is wrong with it.
-        "[checks]\nnegative_data_rejection.expected-statuses = [400, 404, 405, 409, 413, 422]\n"
+        f"[checks]\nnegative_data_rejection.expected-statuses = {list(_REFUSALS)}\n"
     )
+    shown = [] if key is None else ["--header", f"Authorization: Bearer {key}"]
+    where = [f"{url}/openapi.json"] if document is None else [document, f"--url={url}"]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
-            *("run", f"{url}/openapi.json", f"--max-examples={examples}", f"--seed={seed}"),
+            *("run", *where, *shown, f"--max-examples={examples}", f"--seed={seed}"),
             *("--continue-on-failure", "--no-color", "--phases=examples,coverage,fuzzing"),
             f"--exclude-checks={_NOT_APPLICABLE}",
         ],

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mpsearch.api.pace import Pace
-from mpsearch.api.problems import as_response
+from mpsearch.api.problems import as_response, of_database
 from mpsearch.api.settings import Settings
 from mpsearch.jobs.database import LOOPBACK, Actor
 from mpsearch.jobs.keys import KeyStore
@@ -69,6 +70,12 @@ class Gate:
             actor = await self._let_in(request, keys=scope["app"].state.service.keys)
         except Refusal as refusal:
             await refusal.response(scope, receive, send)
+            return
+        except DBAPIError as error:
+            answer = of_database(error)
+            if answer is None:
+                raise
+            await answer(scope, receive, send)
             return
         scope.setdefault("state", {})[_CALLER] = actor
         await self._app(scope, receive, send)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias, final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,14 +39,15 @@ _MEANING: Final = {
     415: "The body is of another kind than documented.",
     422: "The request cannot be right; `detail` and `errors` say why.",
     429: "That is more, or more often, than allowed.",
-    503: "The server cannot take jobs now.",
+    503: "The server cannot take jobs, or cannot reach its database, now.",
     507: "The server has no room left.",
 }
-# What the gate answers before any route.
-_OF_THE_GATE: Final = (401, 403, 429)
+# What the gate answers before any route, and what any route does where the database fails.
+_OF_THE_GATE: Final = (401, 403, 429, 503, 507)
 _SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 # Pydantic's own report would repeat what was sent, which can be large.
 _LONGEST_DETAIL: Final = 500
+_SECONDS_UNTIL_A_DATABASE_IS_BACK: Final = 5
 _MOST_ERRORS: Final = 20
 
 
@@ -63,6 +65,7 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(OSError, _on_system_error)
+    app.add_exception_handler(DBAPIError, _on_database_error)
     app.add_exception_handler(Exception, _on_fault)
 
 
@@ -127,6 +130,21 @@ async def _on_system_error(request: Request, error: Exception) -> Response:  # n
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return as_response(_of_status(HTTPStatus.INSUFFICIENT_STORAGE))
     raise error
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DBAPIError)
+    return of_database(error) or await _on_fault(request, error)
+
+
+def of_database(error: DBAPIError) -> Response | None:
+    """Return the answer where the database has no room or is not there, None for other faults."""
+    if "is full" in str(error.orig) or type(error.orig).__name__ == "DiskFull":
+        return as_response(_of_status(HTTPStatus.INSUFFICIENT_STORAGE))
+    if error.connection_invalidated or isinstance(error, OperationalError):
+        headers = {"Retry-After": str(_SECONDS_UNTIL_A_DATABASE_IS_BACK)}
+        return as_response(_of_status(HTTPStatus.SERVICE_UNAVAILABLE), headers)
+    return None
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:

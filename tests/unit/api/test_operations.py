@@ -1,20 +1,33 @@
 """Laws of running the service: what it says about itself, to people and to machines."""
 
+import errno
+import hashlib
 import json
 import logging
 import shutil
 from collections import namedtuple
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 
+from mpsearch.api.app import build_app
 from mpsearch.api.service import Service
+from mpsearch.api.settings import Settings
+from mpsearch.jobs.data_folder import DataFolder
 from mpsearch.jobs.job import JobState
+from mpsearch.jobs.keys import KeyStore
 from mpsearch.jobs.logs import log_as_json
+from mpsearch.jobs.store import JobStore
+
+PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
@@ -98,3 +111,61 @@ def test_a_backup_is_a_copy_that_opens(service: Service, tmp_path: Path) -> None
     migrate(engine)
     assert JobStore(engine=engine).get(job.id) == job
     engine.dispose()
+
+
+def test_a_database_without_room_refuses_what_needs_some_and_loses_nothing(
+    settings: Settings, body: dict[str, Any], tmp_path: Path
+) -> None:
+    own = replace(settings, data=DataFolder(path=tmp_path))
+    with TestClient(
+        build_app(own), base_url="http://127.0.0.1", raise_server_exceptions=False
+    ) as client:
+        service: Any = client.app
+        engine = service.state.service.store.engine
+        job = service.state.service.store.add({})
+
+        def fill(connection: Any, *_: object) -> None:  # noqa: ANN401 - of the driver
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+
+        event.listen(engine, "checkout", fill)
+        large = {**body, "fixed": {f"layer.{n}": "w8" for n in range(2000)}}
+        answer = client.post("/v1/jobs", json=large)
+        assert (answer.status_code, answer.headers["content-type"]) == (507, PROBLEM)
+        assert client.get(f"/v1/jobs/{job.id}").status_code == 200
+        event.remove(engine, "checkout", fill)
+        with engine.connect() as connection:
+            connection.execute(text("PRAGMA max_page_count = 1000000"))
+        engine.dispose()
+        assert client.post("/v1/jobs", json=large).status_code == 202
+        assert len(client.get("/v1/jobs").json()["jobs"]) == 2
+
+
+@pytest.mark.parametrize("before_the_route", [True, False])
+def test_a_database_that_is_not_there_is_told_and_waited_for(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, *, before_the_route: bool
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise OperationalError("select 1", None, ConnectionError("refused"))
+
+    monkeypatch.setattr(KeyStore if before_the_route else JobStore, "are_there" if
+                        before_the_route else "page", gone)  # fmt: skip
+    answer = client.get("/v1/jobs")
+    assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_an_upload_that_finds_the_disk_full_is_507_and_leaves_nothing(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = "/v1/blobs/sha256:" + hashlib.sha256(b"no room").hexdigest()
+    with monkeypatch.context() as patched:
+        patched.setattr("mpsearch.jobs.blobs.os.fsync", full)
+        answer = client.put(place, content=b"no room")
+    assert (answer.status_code, answer.headers["content-type"]) == (507, PROBLEM)
+    assert list(service.blobs.folder.rglob(".incoming-*")) == []
+    assert client.head(place).status_code == 404
+    assert client.put(place, content=b"no room").status_code == 201
