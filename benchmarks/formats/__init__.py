@@ -1,0 +1,1 @@
+"""What number formats do to real models."""
