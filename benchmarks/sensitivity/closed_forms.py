@@ -121,7 +121,7 @@ def _convolution(seed: int, folder: Path) -> Iterator[_Estimate]:
             return functional.cross_entropy(logits, labels)
 
         hessian = torch.func.hessian(loss)(weight.flatten())
-        truths.append(float(hessian.diagonal().sum()))
+        truths.append(float(hessian.detach().diagonal().sum()))
     data = _data({"image": image, "label": labels}, folder)
     yield from _traces(model, data, task=TASKS["classification"], truths=truths)
 

@@ -185,6 +185,9 @@ def test_layers_of_one_shape_have_signs_of_their_own(tmp_path: Path) -> None:
     (first,), (second,) = (
         HessianTrace(probes="weights")._directions(request, draw=draw) for draw in (0, 1)
     )
+    apart = HessianTrace(probes="layers")._directions(request, draw=0)
+    assert [list(each) for each in apart] == [["0"], ["2"]]
+    assert all(torch.equal(signs, first[layer]) for each in apart for layer, signs in each.items())
     agreement = [
         float((one == other).float().mean())
         for one, other in ((first["0"], first["2"]), (first["0"], second["0"]))
