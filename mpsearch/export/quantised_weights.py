@@ -114,8 +114,8 @@ def check_takes(format_: Format, *, layer: str, op: Op) -> None:
     if format_.activation is not None and not (format_.is_static or is_dynamic(format_)):
         raise FormatError(
             f"Layer {layer!r} asks for {format_.name!r}, whose inputs are not 8-bit codes of a "
-            "range for all of them. Expected plain or such inputs, which files can say. Choose w8a8, "
-            "w8a8-dynamic or w8, or the runtime 'simulation'."
+            "range for all of them. Expected plain or such inputs, which files can say. Choose "
+            "w8a8, w8a8-dynamic or w8, or the runtime 'simulation'."
         )
     _check_storable(format_.weight, layer=layer, op=op)
 

@@ -14,6 +14,7 @@ from scipy.stats import norm, t
 from mpsearch.errors import DataError, MeasurementError
 
 CONFIDENCE: Final = 0.95
+_EACH_SIDE: Final = 0.975  # of a two-sided interval of 95 %
 # Beyond this many samples a number needed is of no help to anyone.
 _MOST_SAMPLES: Final = 10**9
 _NUDGE: Final = 1e-12
@@ -90,6 +91,22 @@ def drop_of(differences: Float[ndarray, " N"], *, measure: str) -> Drop:
     )
 
 
+def interval_of_drop(differences: Float[ndarray, " N"]) -> tuple[float, float]:
+    """Return the two-sided 95 % confidence interval of a drop; see `drop_of`.
+
+    Paired by sample, so what full precision and the plan get wrong alike does not widen it.
+    It does not shrink to nothing where no sample changed.
+
+    Example:
+        >>> low, high = interval_of_drop(np.zeros(100))
+        >>> -low == high > 0.01
+        True
+    """
+    count = len(differences)
+    high = _upper(differences, samples=count, confidence=_EACH_SIDE)
+    return -_upper(-differences, samples=count, confidence=_EACH_SIDE), high
+
+
 def samples_needed(differences: Float[ndarray, " N"], *, bound: float) -> int | None:
     """Return with how many samples like these a drop of at most `bound` could be certified.
 
@@ -109,24 +126,26 @@ def samples_needed(differences: Float[ndarray, " N"], *, bound: float) -> int | 
     return high
 
 
-def _upper(differences: Float[ndarray, " N"], *, samples: int) -> float:
+def _upper(
+    differences: Float[ndarray, " N"], *, samples: int, confidence: float = CONFIDENCE
+) -> float:
     """Return the upper bound as if there were `samples` of this kind."""
     if bool(np.isin(differences, (-1.0, 0.0, 1.0)).all()):
         share = samples / len(differences)
         lost = share * float((differences > 0).sum())
         gained = share * float((differences < 0).sum())
-        return _score_upper(lost, gained=gained, samples=samples)
-    reach = float(t.ppf(CONFIDENCE, max(samples - 1, 1))) * float(differences.std(ddof=1))
+        return _score_upper(lost, gained=gained, samples=samples, confidence=confidence)
+    reach = float(t.ppf(confidence, max(samples - 1, 1))) * float(differences.std(ddof=1))
     return float(differences.mean()) + reach / math.sqrt(samples)
 
 
-def _score_upper(lost: float, *, gained: float, samples: int) -> float:
+def _score_upper(lost: float, *, gained: float, samples: int, confidence: float) -> float:
     """Return the largest difference of paired shares that a score test does not refuse.
 
     Unlike a normal interval it does not shrink to nothing where no sample changed.
     Source: Tango (1998), Statistics in Medicine 17, 891-908, equations 4 to 8.
     """
-    reach = float(norm.ppf(CONFIDENCE))
+    reach = float(norm.ppf(confidence))
 
     def excess(difference: float) -> float:
         linear = -lost - gained + (2 * samples - lost + gained) * difference

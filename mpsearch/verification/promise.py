@@ -9,7 +9,7 @@ from mpsearch.core.verification import Verification
 from mpsearch.formulation import Z_95, resource_of
 from mpsearch.formulation.planning import TAIL_LATENCY
 from mpsearch.runtimes import NoiseCheck
-from mpsearch.tasks.drop import DropBound, drop_of
+from mpsearch.tasks.drop import DropBound, drop_of, interval_of_drop
 from mpsearch.verification.contest import Latency
 from mpsearch.verification.quality import Quality
 
@@ -107,18 +107,32 @@ def loss_row(plan: Plan, *, quality: Quality, device: str, part: str) -> Verific
 
 
 def reported_rows(quality: Quality, *, device: str, part: str) -> tuple[Verification, ...]:
-    """List the task's own measures; nothing was promised about them."""
+    """List the task's own measures; nothing was promised about them.
+
+    A measure that is a mean over samples has the interval of what the plan changed in it, as
+    full precision's own value on these samples is known.
+    """
     measures: Mapping[str, float] = {**quality.fidelity, **quality.labelled}
     return tuple(
         Verification(
             quantity=f"{name} on {part}",
             unit="",
             measured=value,
+            interval=_interval(quality, name=name, value=value),
             device=device,
             note="labelled" if name in quality.labelled else "label-free",
         )
         for name, value in measures.items()
     )
+
+
+def _interval(quality: Quality, *, name: str, value: float) -> tuple[float, float] | None:
+    differences = quality.differences.get(name)
+    if differences is None or len(differences) <= 1:
+        return None
+    full = value + float(differences.mean())
+    low, high = interval_of_drop(differences)
+    return full - high, full - low
 
 
 def drop_row(

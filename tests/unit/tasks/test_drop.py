@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from mpsearch.errors import MeasurementError
-from mpsearch.tasks.drop import drop_of, samples_needed
+from mpsearch.tasks.drop import drop_of, interval_of_drop, samples_needed
 
 _Z = float(norm.ppf(0.95))
 
@@ -95,3 +95,29 @@ def test_what_holds_already_needs_no_more_samples() -> None:
 def test_too_little_to_judge_is_refused(values: np.ndarray) -> None:
     with pytest.raises(MeasurementError, match="two finite"):
         drop_of(values, measure="accuracy")
+
+
+def test_of_numbers_the_interval_is_students() -> None:
+    values = np.array([0.1, -0.2, 0.4, 0.25, 0.0])
+    reach = t.ppf(0.975, 4) * values.std(ddof=1) / np.sqrt(5)
+    found = interval_of_drop(values)
+    assert found == pytest.approx((values.mean() - reach, values.mean() + reach))
+
+
+@given(lost=st.integers(0, 20), gained=st.integers(0, 20), kept=st.integers(2, 200))
+def test_the_interval_of_gains_mirrors_that_of_losses(lost: int, gained: int, kept: int) -> None:
+    values = np.repeat([1.0, -1.0, 0.0], [lost, gained, kept])
+    low, high = interval_of_drop(values)
+    assert (low, high) == pytest.approx(tuple(-each for each in interval_of_drop(-values))[::-1])
+    assert low < values.mean() < high
+    assert high > drop_of(values, measure="accuracy").upper  # each side is surer
+
+
+def test_the_true_drop_lies_in_the_interval_as_often_as_promised() -> None:
+    generator = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        values = generator.choice([1.0, -1.0, 0.0], size=300, p=[0.06, 0.03, 0.91])
+        low, high = interval_of_drop(values)
+        inside += low <= 0.03 <= high
+    assert inside / 400 == pytest.approx(0.95, abs=0.03)  # three standard errors of the share

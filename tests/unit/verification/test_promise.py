@@ -1,9 +1,11 @@
 """A row passes exactly where the promise held and the limit was kept."""
 
+import numpy as np
 import pytest
 
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.runtimes import NoiseCheck
+from mpsearch.tasks.drop import interval_of_drop
 from mpsearch.verification.contest import Latency
 from mpsearch.verification.promise import (
     agreement_row,
@@ -77,3 +79,21 @@ def test_reported_measures_promise_nothing() -> None:
         ("accuracy on test data", "labelled"),
     ]
     assert all(row.predicted is None and row.passed for row in rows)
+
+
+def test_means_over_samples_are_reported_with_the_interval_of_what_changed() -> None:
+    differences = np.repeat([1.0, -1.0, 0.0], [3, 1, 196])
+    quality = Quality(
+        loss=1.0,
+        stderr=0.0,
+        samples=200,
+        fidelity={"kl": 0.2},
+        labelled={"accuracy": 0.9},
+        differences={"accuracy": differences},
+    )
+    kl, accuracy = reported_rows(quality, device="d", part="test data")
+    assert kl.interval is None
+    low, high = interval_of_drop(differences)
+    # Full precision is right in .91 of these samples, which is no estimate.
+    assert accuracy.interval == pytest.approx((0.91 - high, 0.91 - low))
+    assert accuracy.passed
