@@ -69,6 +69,21 @@ def test_no_channel_loses_more_than_by_min_max(rows: Float32[ndarray, "B N"], na
     assert (after[heavy] < before[heavy]).any()
 
 
+@pytest.mark.parametrize("name", ["w4", "w8", "w2-asymmetric"])
+def test_ties_and_roundings_never_make_it_worse(name: str) -> None:
+    """Short rows of whole numbers times a factor: there float32 decides what is nearer."""
+    generator = np.random.default_rng(5)
+    whole = generator.integers(-7, 8, size=(3000, 4))
+    rows = (whole * generator.normal(size=(3000, 1))).astype(np.float32)
+    errors = [
+        np.square(
+            quantise_weight(rows, format_named(each).weight).dequantise().astype(np.float64) - rows
+        ).sum(axis=1)
+        for each in (name, f"{name}-mse")
+    ]
+    assert (errors[1] <= errors[0]).all()
+
+
 def test_what_lies_on_the_lattice_stays_on_it() -> None:
     """Min-max is exact there, so nothing may replace it, not even by an ulp."""
     lattice = np.float32(0.1) * np.arange(-7, 8, dtype=np.float32)[None]

@@ -76,14 +76,15 @@ def test_the_largest_float_keeps_its_sign_and_stays_finite() -> None:
 
 
 def test_asymmetric_codes_equal_the_definition_by_hand() -> None:
-    weight = np.array([[0.0, 1.5, 3.1], [-2.0, -1.0, 4.0]])
+    weight = np.array([[0.0, 1.5, 3.1], [-2.0, -1.0, 4.0], [1.0, 2.0, 3.0], [-1.4, 0.0, 1.6]])
     stored = quantise_weight(weight, format_named("w2-asymmetric").weight)
-    # Rows reach 0 to 3.1 and -2 to 4, so steps are 3.1 / 3 and 2, and zero is code -2 and -1.
-    np.testing.assert_allclose(stored.scale, np.array([3.1 / 3, 2.0]), rtol=1e-6)
-    np.testing.assert_array_equal(stored.zero_point, [-2, -1])
+    # Ranges hold zero: 0 to 3.1, -2 to 4, 0 to 3, -1.4 to 1.6, in three steps each. Zero is
+    # the code nearest to -2 - low / step: -2, -1, -2, and -1 for -0.6.
+    np.testing.assert_allclose(stored.scale, np.array([3.1 / 3, 2.0, 1.0, 1.0]), rtol=1e-6)
+    np.testing.assert_array_equal(stored.zero_point, [-2, -1, -2, -1])
     # 1.5 / 1.033 = 1.45 goes to 1; -1 / 2 is a tie that goes to the even step 0.
-    np.testing.assert_array_equal(stored.codes, [[-2, -1, 1], [-2, -1, 1]])
-    expected = np.array([[0.0, 3.1 / 3, 3.1], [-2.0, 0.0, 4.0]])
+    np.testing.assert_array_equal(stored.codes, [[-2, -1, 1], [-2, -1, 1], [-1, 0, 1], [-2, -1, 1]])
+    expected = np.array([[0, 3.1 / 3, 3.1], [-2, 0, 4], [1, 2, 3], [-1, 0, 2]])
     np.testing.assert_allclose(stored.dequantise(), expected, rtol=1e-6)
 
 
