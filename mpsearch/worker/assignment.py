@@ -11,6 +11,8 @@ from mpsearch.core.files import to_json, write_atomically
 from mpsearch.worker.inputs import Inputs
 
 _FILE: Final = "assignment.json"
+# Held by the runner of a job: there is one at a time, whatever becomes of workers.
+LOCK: Final = "lock"
 
 
 @final

@@ -17,11 +17,10 @@ from mpsearch.core.files import to_json, write_atomically
 from mpsearch.core.progress import ProgressEvent
 from mpsearch.jobs.data_folder import owned
 from mpsearch.jobs.request import JobRequest
-from mpsearch.worker.assignment import load_assignment
+from mpsearch.worker.assignment import LOCK, load_assignment
 from mpsearch.worker.lifeline import end_with_parent
 from mpsearch.worker.outcome import NO_ROOM, Outcome, failed, is_no_room, load_outcome
 
-_LOCK: Final = "lock"
 _EVENT: Final = TypeAdapter(ProgressEvent)
 
 
@@ -30,7 +29,7 @@ def main(folder: Path) -> None:
     report = _reporter()
     end_with_parent()
     try:
-        with owned(folder / _LOCK):
+        with owned(folder / LOCK):
             if load_outcome(folder) is None:
                 _ended(folder, report=report).save(folder)
     except OSError as error:

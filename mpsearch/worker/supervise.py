@@ -13,15 +13,15 @@ from typing import IO, Final, final
 from pydantic import TypeAdapter, ValidationError
 
 from mpsearch.core.progress import ProgressEvent
-from mpsearch.errors import MpsearchError
+from mpsearch.errors import ConflictError, MpsearchError
 from mpsearch.jobs.blobs import BlobStore
-from mpsearch.jobs.data_folder import DataFolder
+from mpsearch.jobs.data_folder import DataFolder, owned
 from mpsearch.jobs.job import Job, JobState
 from mpsearch.jobs.problem import problem_named
 from mpsearch.jobs.request import JobRequest
 from mpsearch.jobs.sources import Sources
 from mpsearch.jobs.store import JobStore
-from mpsearch.worker.assignment import Assignment
+from mpsearch.worker.assignment import LOCK, Assignment
 from mpsearch.worker.inputs import laid_out
 from mpsearch.worker.outcome import (
     NO_ROOM,
@@ -68,6 +68,9 @@ class Supervisor:
                 self._finish(job_id, outcome)
             elif job.state is JobState.CANCELLING:
                 self.store.finish(job_id, state=JobState.CANCELLED)
+            elif _is_running(self.data.job(job_id)):
+                # Of a worker that froze: its files must stay under it, and its end is as good.
+                time.sleep(_SECONDS_BETWEEN_LOOKS_AT_OTHERS)
             elif self.store.start(job_id):
                 died = self._attempt_if_there_is_room(job, died=died)
         shutil.rmtree(self.data.inputs(job_id), ignore_errors=True)
@@ -165,6 +168,14 @@ def _runner(folder: Path, *, rules: Rules, log: IO[bytes]) -> "subprocess.Popen[
     scratch.mkdir()
     # Its stdin is never written to: it closes when we go, and then the runner goes too.
     return launched("mpsearch.worker.runner", str(folder), rules=rules, scratch=scratch, log=log)
+
+
+def _is_running(folder: Path) -> bool:
+    try:
+        with owned(folder / LOCK, wait=False):
+            return False
+    except ConflictError:
+        return True
 
 
 def _too_long(seconds: float) -> Outcome:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from mpsearch.jobs.data_folder import owned
 from mpsearch.jobs.job import JobState
 from mpsearch.worker.outcome import load_outcome
 from mpsearch.worker.supervise import GIVE_UP_AFTER, Supervisor
@@ -233,6 +234,26 @@ def test_a_job_that_another_worker_took_is_left_to_it(
     assert other.finish(job.id, state=JobState.SUCCEEDED)
     thread.join()
     assert supervisor.store.get(job.id).state is JobState.SUCCEEDED
+
+
+def test_what_the_runner_of_a_frozen_worker_uses_stays_and_its_end_counts(
+    supervisor: Supervisor, runs: Callable[[str], None]
+) -> None:
+    runs("end()")
+    job = supervisor.store.add(REQUEST)
+    folder = supervisor.data.job(job.id)
+    scratch = folder / "scratch" / "mine"
+    scratch.mkdir(parents=True)
+    with owned(folder / "lock"):
+        thread = threading.Thread(target=supervisor.run, args=(job.id,))
+        thread.start()
+        time.sleep(1.5)
+        assert thread.is_alive()
+        assert scratch.exists()
+        (folder / "outcome.json").write_text('{"error": null}')
+        thread.join(timeout=60)
+    assert supervisor.store.get(job.id).state is JobState.SUCCEEDED
+    assert not (folder / "starts").exists()
 
 
 def test_a_source_that_is_gone_fails_the_job_with_its_name(
