@@ -54,6 +54,7 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
         runtimes = {
             "openvino": find_spec("openvino") is not None,
             "onnxruntime": find_spec("onnxruntime") is not None,
+            "torch": find_spec("torch") is not None,
             "simulation": True,
         }
         refused = tries_refused()
