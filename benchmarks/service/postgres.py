@@ -54,8 +54,33 @@ class Postgres:
         """Return the URL of a new and empty database."""
         self._count += 1
         name = f"mps{self._count}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", _USER, name)
-        return f"postgresql+psycopg://{_USER}@127.0.0.1:{self._port}/{name}"
+        self._run("createdb", *self._reached, name)
+        return f"{self._prefix}{name}"
+
+    def dump(self, url: str, target: Path) -> None:
+        """Write a database to a file, as `pg_dump` does while it is used."""
+        # Where the server's user may write.
+        written = self._folder / "dump.sql"
+        self._run("pg_dump", *self._reached, "-f", str(written), url.removeprefix(self._prefix))
+        shutil.copyfile(written, target)
+
+    def restored(self, source: Path) -> str:
+        """Return the URL of a new database that holds what `dump` wrote."""
+        url = self.database()
+        read = self._folder / "restored.sql"
+        shutil.copyfile(source, read)
+        read.chmod(0o644)
+        name = url.removeprefix(self._prefix)
+        self._run("psql", *self._reached, "-q", "-v", "ON_ERROR_STOP=1", "-f", str(read), name)
+        return url
+
+    @property
+    def _prefix(self) -> str:
+        return f"postgresql+psycopg://{_USER}@127.0.0.1:{self._port}/"
+
+    @property
+    def _reached(self) -> tuple[str, ...]:
+        return ("-h", "127.0.0.1", "-p", str(self._port), "-U", _USER)
 
     def _run(self, program: str, *arguments: str) -> None:
         user = _USER if os.geteuid() == 0 else None

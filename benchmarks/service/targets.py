@@ -11,5 +11,8 @@ TARGETS: dict[str, Target] = {
     "streams that got every event": Target(unit="share", at_least=1),
     "memory of the server with its streams": Target(unit="MB", at_most=1000),
     "memory that an upload of 500 MB takes": Target(unit="MB", at_most=64),
+    # A file under its digest, or what an upload left behind.
+    "half uploads seen after kill -9": Target(unit="files", at_most=0),
+    "answers undocumented or faulty": Target(unit="findings", at_most=0),
     "layers of the sandbox that hold": Target(unit="layers", at_least=3),
 }
