@@ -1,0 +1,97 @@
+"""A backup taken while the service works, everything lost, restored: it goes on from there."""
+
+import hashlib
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from benchmarks.rest.server import Server, SmallModel
+from benchmarks.service.postgres import Postgres
+
+pytestmark = pytest.mark.slow
+
+# As docs/service.md lists them: databases first, since what a row names is there before the row.
+DATABASES: Final = ("jobs.sqlite", "workflows.sqlite")
+FILES: Final = ("secret", "blobs", "jobs", "cache", "caches")
+
+
+def uploaded(server: Server, path: Path) -> str:
+    content = path.read_bytes()
+    name = "sha256:" + hashlib.sha256(content).hexdigest()
+    server.client.put(f"/v1/blobs/{name}", content=content).raise_for_status()
+    return name
+
+
+def request_by_uploads(server: Server, model: SmallModel) -> dict[str, Any]:
+    folder = model.folder / "model"
+    names = ("config.json", "model.safetensors")
+    files = {name: uploaded(server, folder / name) for name in names}
+    data = {"blob": uploaded(server, model.folder / "samples.npz"), "format": "npz"}
+    return {**model.request(), "model": {"files": files}, "calibration": data}
+
+
+def copied(data: Path, backup: Path) -> None:
+    for name in FILES:
+        if (data / name).is_dir():
+            # A file that its writer has renamed since we listed it is in the copy or measured anew.
+            shutil.copytree(data / name, backup / name, ignore=unfinished)
+        elif (data / name).exists():
+            shutil.copy2(data / name, backup / name)
+
+
+def unfinished(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith(".")]
+
+
+def copied_databases(data: Path, backup: Path) -> None:
+    for name in DATABASES:
+        source, target = sqlite3.connect(data / name), sqlite3.connect(backup / name)
+        with closing(source), closing(target):
+            source.backup(target)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_restored_service_has_its_plans_and_does_its_pending_jobs(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    postgres: Postgres | None = None
+    if kind == "postgresql":
+        postgres = request.getfixturevalue("postgres")
+        url = postgres.database()
+        monkeypatch.setenv("MPS_DATABASE_URL", url)
+    model = SmallModel(folder=tmp_path / "root").write()
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    backup.mkdir()
+    with Server(data, root=model.folder) as server:
+        body = request_by_uploads(server, model)
+        done = server.post(body)
+        assert server.ended(done)["metadata"]["state"] == "succeeded"
+        plan = server.client.get(f"/v1/jobs/{done}/plan").content
+        running = server.post({**body, "seed": 1})
+        waiting = server.post({**body, "budgets": {"weight_bytes": "60%"}})
+        while server.job(running)["metadata"].get("phase") is None:
+            time.sleep(0.05)
+        if postgres is None:
+            copied_databases(data, backup)
+        else:
+            postgres.dump(url, backup / "dump.sql")
+        copied(data, backup)
+        later = server.post({**body, "seed": 2})
+        server.kill()
+    shutil.rmtree(data)
+    shutil.copytree(backup, data)
+    if postgres is not None:
+        monkeypatch.setenv("MPS_DATABASE_URL", postgres.restored(backup / "dump.sql"))
+    with Server(data, root=model.folder) as server:
+        assert server.client.get(f"/v1/jobs/{done}/plan").content == plan
+        assert server.client.get(f"/v1/jobs/{later}").status_code == 404
+        for job_id in (running, waiting):
+            assert server.ended(job_id)["metadata"]["state"] == "succeeded"
+        solve = {"job": done, "budgets": {"weight_bytes": "60%"}}
+        assert server.client.post("/v1/plans:solve", json=solve).status_code == 200
+        assert server.ended(server.post(body))["metadata"]["state"] == "succeeded"
