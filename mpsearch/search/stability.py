@@ -31,7 +31,7 @@ def flip_shares(
     """Return, by layer, in which share of draws the optimum gives it another format.
 
     Losses are drawn anew within their standard errors (`solvers.stability`); an entry
-    without one stays as it is. Empty where no plan keeps the budgets.
+    without one stays as it is. Empty where no plan keeps the budgets, or there are none.
 
     Args:
         table: Losses with standard errors.
@@ -41,6 +41,8 @@ def flip_shares(
         generator: Of the draws.
         draws: How many are solved.
     """
+    if not budgets:
+        return {}
     formulation = formulate(table, cost, budgets=budgets, fixed=fixed)
     errors = _block_errors(table, formulation=formulation, base=cost.base)
     found = stability(formulation.problem, errors, draws=draws, generator=generator)

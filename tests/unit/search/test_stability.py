@@ -90,6 +90,18 @@ def test_where_no_plan_keeps_the_budgets_there_is_nothing_to_flip() -> None:
     assert shares(table(losses=(1.0, 2.0, 3.0), stderr=(1.0,) * 3), limit=100.0) == {}
 
 
+def test_without_budgets_there_is_nothing_to_flip() -> None:
+    """As where a bound on what is lost is given in their place."""
+    found = flip_shares(
+        table(losses=(1.0, 2.0, 3.0), stderr=(1.0,) * 3),
+        cost(),
+        budgets=[],
+        fixed={},
+        generator=np.random.default_rng(0),
+    )
+    assert found == {}
+
+
 def test_what_is_open_is_named_the_least_settled_first() -> None:
     formats = {"a": "w8", "b": "w2", "c": "w8"}
     told = flips_told({"a": 0.2, "b": 0.5, "c": 0.01}, formats=formats)
