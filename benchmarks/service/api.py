@@ -85,7 +85,9 @@ def looks_right(folder: Path) -> dict[str, Any]:
 
 
 def _answers(url: str) -> bool:
+    """Return whether it is up: with keys, it asks for one."""
     try:
-        return httpx2.get(f"{url}/healthz", timeout=10).status_code == httpx2.codes.OK
+        found = httpx2.get(f"{url}/healthz", timeout=10).status_code
+        return found in {httpx2.codes.OK, httpx2.codes.UNAUTHORIZED}
     except httpx2.HTTPError:
         return False
