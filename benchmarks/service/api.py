@@ -88,6 +88,6 @@ def _answers(url: str) -> bool:
     """Return whether it is up: with keys, it asks for one."""
     try:
         found = httpx2.get(f"{url}/healthz", timeout=10).status_code
-        return found in {httpx2.codes.OK, httpx2.codes.UNAUTHORIZED}
     except httpx2.HTTPError:
         return False
+    return found in {httpx2.codes.OK, httpx2.codes.UNAUTHORIZED}
