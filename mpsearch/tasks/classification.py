@@ -47,10 +47,6 @@ class Classification(AbstractTask):
         full, other = torch.cat(list(reference)), torch.cat(list(outputs))
         return {"agreement": agreement(full, other), "kl": kl_divergence(full, other)}
 
-    def _quality(self, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
-        samples = self._quality_samples(outputs, batches)
-        return {name: float(values.mean()) for name, values in samples.items()}
-
     def _quality_samples(
         self, outputs: Sequence[Tensor], batches: Sequence[Batch]
     ) -> dict[str, Tensor]:

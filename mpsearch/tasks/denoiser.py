@@ -23,7 +23,7 @@ class Denoiser(AbstractTask):
     """One call of a denoiser is a sample: its noisy input, its step, what conditions it.
 
     Fidelity is the signal-to-quantisation-noise ratio of what is predicted, in dB, 100 at
-    most (Practical Mixed Precision, Pandey et al., 2023, eq. 3). Where labels hold what the
+    most (as Practical Mixed Precision takes it: Pandey et al., 2023). Where labels hold what the
     network was trained to predict, quality is the share of it that is explained,
     1 - |label - output|^2 / |label|^2.
     """
@@ -55,10 +55,6 @@ class Denoiser(AbstractTask):
             for full, other in zip(reference, outputs, strict=True)
         ]
         return {"sqnr": torch.cat(found)}
-
-    def _quality(self, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
-        samples = self._quality_samples(outputs, batches)
-        return {name: float(values.mean()) for name, values in samples.items()}
 
     def _quality_samples(
         self, outputs: Sequence[Tensor], batches: Sequence[Batch]

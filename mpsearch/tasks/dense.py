@@ -61,10 +61,6 @@ class Dense(AbstractTask):
             found.append(decibels(peak.square(), error))
         return {"psnr": torch.cat(found)}
 
-    def _quality(self, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
-        samples = self._quality_samples(outputs, batches)
-        return {name: float(values.mean()) for name, values in samples.items()}
-
     def _quality_samples(
         self, outputs: Sequence[Tensor], batches: Sequence[Batch]
     ) -> dict[str, Tensor]:

@@ -36,10 +36,6 @@ class Retrieval(AbstractTask):
     ) -> dict[str, Tensor]:
         return self.embedding.fidelity_samples(reference, outputs, batches)
 
-    def _quality(self, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
-        samples = self._quality_samples(outputs, batches)
-        return {name: float(values.mean()) for name, values in samples.items()}
-
     def _quality_samples(
         self, outputs: Sequence[Tensor], batches: Sequence[Batch]
     ) -> dict[str, Tensor]:

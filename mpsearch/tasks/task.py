@@ -146,16 +146,14 @@ class AbstractTask(ABC):
         """Return by how many positions each sample's error is divided."""
         return torch.ones(len(outputs), dtype=torch.float64, device=outputs.device)
 
-    def _quality(
-        self,
-        outputs: Sequence[Tensor],  # noqa: ARG002 - a task without labels needs nothing
-        batches: Sequence[Batch],  # noqa: ARG002 - the same
-    ) -> dict[str, float]:
-        return {}
+    def _quality(self, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
+        """Return the means over samples; a task adds what is no such mean."""
+        samples = self._quality_samples(outputs, batches)
+        return {name: float(values.mean()) for name, values in samples.items()}
 
     def _quality_samples(
         self,
-        outputs: Sequence[Tensor],  # noqa: ARG002 - as in `_quality`
+        outputs: Sequence[Tensor],  # noqa: ARG002 - a task without labels needs nothing
         batches: Sequence[Batch],  # noqa: ARG002 - the same
     ) -> dict[str, Tensor]:
         return {}
