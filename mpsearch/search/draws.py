@@ -10,11 +10,10 @@ from mpsearch.core.tables import SensitivityTable
 @final
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A table from so many directions per sample, and whether fewer gave the same plan."""
+    """A table, and from how many directions per sample it is."""
 
     table: SensitivityTable
     draws: int
-    is_stable: bool
 
 
 def drawn_until_stable(
@@ -40,5 +39,5 @@ def drawn_until_stable(
         table, before = measure(draws), chosen
         chosen = plan_of(table)
         if chosen == before:
-            return Drawn(table=table, draws=draws, is_stable=True)
-    return Drawn(table=table, draws=draws, is_stable=False)
+            break
+    return Drawn(table=table, draws=draws)
