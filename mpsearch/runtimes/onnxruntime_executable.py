@@ -40,6 +40,9 @@ _AGAIN: Final = re.compile(r"_token_\d+$")
 _BLOCKED: Final = "_nchwc"
 _BENDS: Final = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
 _NODE_EVENT: Final = "_kernel_time"
+# What the arena was asked for and has not got back after a node, and how that node changed it.
+_HELD: Final = "mem_bytes_requested_in_use"
+_HELD_MORE: Final = "mem_requested_in_use_delta"
 _MICROSECONDS: Final = 1e6
 # Counters are whole microseconds and a run disturbs one at a time: a median over so many.
 _COUNTED_SECONDS: Final = 0.1
@@ -118,6 +121,21 @@ class OnnxRuntimeExecutable(AbstractExecutable):
             )
             for name, seconds in times.items()
         ]
+
+    def own_peak_bytes(self) -> int | None:
+        """Return what the arena held at most in the first run of a session of its own.
+
+        What it held before (weights, packed) does not count, the inputs do. None where this
+        version's profile says nothing of memory.
+        """
+        if self._profiled is None or not self._bound:
+            return None
+        events = _first_run(self._profiled, inputs=self._bound, outputs=self._outputs)
+        held = [int(event["args"].get(_HELD, -1)) for event in events]
+        if not held or min(held) < 0:
+            return None
+        before = held[0] - int(events[0]["args"][_HELD_MORE])
+        return max(held) - before + sum(array.nbytes for array in self._bound.values())
 
     def assert_kernels(self, plan: Plan) -> None:
         """Check that each layer of the plan runs in its format."""
@@ -230,6 +248,17 @@ def _events(
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     nodes = [e for e in events if e["cat"] == "Node" and e["name"].endswith(_NODE_EVENT)]
     return nodes[_WARMING * len(nodes) // runs :]
+
+
+def _first_run(
+    profiled: Callable[..., Session], *, inputs: Mapping[str, ndarray], outputs: list[str]
+) -> list[dict[str, Any]]:
+    """Return the events of a first run, before the arena has a pattern to follow."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = profiled(prefix=str(Path(folder) / "profile"))
+        session.run(outputs, dict(inputs))
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return [e for e in events if e["cat"] == "Node" and e["name"].endswith(_NODE_EVENT)]
 
 
 def _signature(facts: Mapping[str, Any]) -> str:

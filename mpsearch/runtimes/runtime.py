@@ -99,6 +99,13 @@ class AbstractExecutable(ABC):
             UsageError: It was built without `profile=True`, or was never run.
         """
 
+    def own_peak_bytes(self) -> int | None:
+        """Return the most bytes that a first inference held, as the runtime counts them itself.
+
+        None where it keeps no such statistic; the process' own growth then tells.
+        """
+        return None
+
     @abstractmethod
     def assert_kernels(self, plan: Plan) -> None:
         """Check that each layer of the plan runs in its format.

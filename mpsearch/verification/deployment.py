@@ -36,6 +36,7 @@ class Deployment:
     executable: AbstractExecutable | None = None
     each: Mapping[str, AbstractExecutable] = field(default_factory=dict)
     weight_bytes: int | None = None
+    threads: int = 1
     agreement: NoiseCheck | None = None
 
 
@@ -75,6 +76,7 @@ def deploy(
         executable=next(iter(built.values())),
         each=built if len(built) > 1 else {},
         weight_bytes=weight_bytes(model),
+        threads=threads,
         agreement=max(agreements, key=lambda check: check.error / check.limit),
     )
 

@@ -42,16 +42,19 @@ def latency_row(
     )
 
 
-def tail_row(plan: Plan, *, latency: Latency, device: str) -> Verification:
+def tail_row(
+    plan: Plan, *, latency: Latency, device: str, name: str = Resource.LATENCY_NS
+) -> Verification:
     """Report the 99th percentile beside its forecast; a tail is no promise of the plan's.
 
-    The forecast says how far above the median it lay while profiling.
+    The forecast says how far above the median it lay while profiling. `name` is what the
+    latency of the workload is called in cost tables.
     """
     assert latency.p99_ns is not None
     return Verification(
-        quantity="latency p99",
+        quantity=name.replace(Resource.LATENCY_NS, "latency p99", 1),
         unit="ns",
-        predicted=plan.forecast.get(TAIL_LATENCY),
+        predicted=plan.forecast.get(name.replace(Resource.LATENCY_NS, TAIL_LATENCY, 1)),
         measured=latency.p99_ns,
         device=device,
         note="99th percentile of single inferences, disturbed ones included; not promised",

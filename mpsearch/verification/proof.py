@@ -1,14 +1,16 @@
 """The proof of one plan: every promise beside its measurement, and test data looked at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Plan
 from mpsearch.core.verification import Verification
 from mpsearch.formulation import resource_of
 from mpsearch.tasks import AbstractTask, Dataset
 from mpsearch.tasks.drop import DropBound
 from mpsearch.tracing import TracedModel
-from mpsearch.verification.contest import Entry
+from mpsearch.verification.activation_peak import peak_rows
+from mpsearch.verification.contest import Entry, Latency
 from mpsearch.verification.promise import (
     agreement_row,
     bytes_row,
@@ -53,15 +55,15 @@ def prove(
         measured = deployment.weight_bytes
         rows.append(bytes_row(plan, measured=measured, limit=limit, device=device))
     if latency is not None:
-        rows.append(latency_row(plan, latency=latency, device=device))
-        rows += [
-            latency_row(plan, latency=other, device=device, name=name)
+        rows += _latency_rows(plan, latencies={Resource.LATENCY_NS: latency}, device=device)
+        others = {
+            name: other
             for place, (name, other) in enumerate(entry.each.items())
             # The first is `latency` already, unless a budget calls it by its name.
             if place or name in {resource_of(budget) for budget in plan.budgets}
-        ]
-        if latency.p99_ns is not None:
-            rows.append(tail_row(plan, latency=latency, device=device))
+        }
+        rows += _latency_rows(plan, latencies=others, device=device)
+    rows += peak_rows(deployment, device=device)
     rows += _counted_rows(plan, known=[row.quantity for row in rows], device=device)
     if deployment.agreement is not None:
         rows.append(agreement_row(deployment.agreement, device=device))
@@ -83,6 +85,18 @@ def prove(
             rows.append(drop_row(final, bound=bound, device=device, part=part, is_certified=False))
         rows += reported_rows(final, device=device, part=part)
     return tuple(rows)
+
+
+def _latency_rows(
+    plan: Plan, *, latencies: Mapping[str, Latency], device: str
+) -> list[Verification]:
+    """List the median and the 99th percentile of each workload."""
+    rows = []
+    for name, latency in latencies.items():
+        rows.append(latency_row(plan, latency=latency, device=device, name=name))
+        if latency.p99_ns is not None:
+            rows.append(tail_row(plan, latency=latency, device=device, name=name))
+    return rows
 
 
 def _counted_rows(plan: Plan, *, known: Sequence[str], device: str) -> list[Verification]:

@@ -76,6 +76,7 @@ def test_the_plan_keeps_its_budgets_as_measured(found: SearchResult) -> None:
     assert rows["weight_bytes"].predicted == rows["weight_bytes"].measured
     assert rows["runtime against simulation"].passed
     assert "agreement on test data" in rows
+    assert {"latency", "latency p99", "peak activation memory"} <= set(rows)
 
 
 def test_no_plan_that_keeps_the_budgets_was_measured_better(found: SearchResult) -> None:

@@ -1,5 +1,7 @@
 """A row passes exactly where the promise held and the limit was kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from mpsearch.verification.promise import (
     latency_row,
     loss_row,
     reported_rows,
+    tail_row,
 )
 from mpsearch.verification.quality import Quality
 
@@ -47,6 +50,14 @@ def test_latency_passes_within_tolerance_and_limit(*, median: float, passed: boo
     assert row.tolerance == pytest.approx(62.88, abs=0.01)
     assert row.passed is passed
     assert row.limit == 1000.0
+
+
+def test_each_workload_has_a_tail_of_its_own() -> None:
+    plan = replace(PLAN, forecast={**PLAN.forecast, "latency_p99_ns@b32": 1500.0})
+    latency = Latency(median_ns=960.0, stderr_ns=2.0, repeatability=0.01, p99_ns=1400.0)
+    row = tail_row(plan, latency=latency, device="x", name="latency_ns@b32")
+    assert (row.quantity, row.predicted, row.measured) == ("latency p99@b32", 1500.0, 1400.0)
+    assert tail_row(plan, latency=latency, device="x").predicted is None
 
 
 @pytest.mark.parametrize(("loss", "passed"), [(2.0, True), (2.65, True), (2.75, False)])
