@@ -3,6 +3,7 @@
 from mpsearch.tasks.callable_task import CallableTask
 from mpsearch.tasks.causal_lm import CausalLm
 from mpsearch.tasks.classification import Classification
+from mpsearch.tasks.ctc import Ctc
 from mpsearch.tasks.dataset import Batch, Dataset
 from mpsearch.tasks.denoiser import Denoiser
 from mpsearch.tasks.dense import Dense
@@ -11,6 +12,7 @@ from mpsearch.tasks.guess import guess_task
 from mpsearch.tasks.masked_lm import MaskedLm
 from mpsearch.tasks.readers import check_fits, read_data
 from mpsearch.tasks.retrieval import Retrieval
+from mpsearch.tasks.seq2seq_lm import Seq2SeqLm
 from mpsearch.tasks.task import AbstractTask
 
 TASKS: dict[str, AbstractTask] = {
@@ -18,6 +20,8 @@ TASKS: dict[str, AbstractTask] = {
     "classification": Classification(),
     "causal_lm": CausalLm(),
     "masked_lm": MaskedLm(),
+    "seq2seq_lm": Seq2SeqLm(),
+    "ctc": Ctc(),
     "retrieval": Retrieval(),
     "dense": Dense(),
     "denoiser": Denoiser(),

@@ -16,6 +16,9 @@ Sample: TypeAlias = Mapping[str, ndarray]
 IDS: Final = "input_ids"
 MASK: Final = "attention_mask"
 TYPES: Final = "token_type_ids"
+# The answer of an encoder-decoder, which has a length of its own.
+DECODER_IDS: Final = "decoder_input_ids"
+DECODER_MASK: Final = "decoder_attention_mask"
 LABELS: Final = ("label", "labels", "target", "targets", "y")
 # Labels at these positions are ignored by torch's losses.
 IGNORED: Final = -100
@@ -86,27 +89,37 @@ def as_tensor(values: ndarray | Tensor, *, name: str) -> Tensor:
 
 
 def _stacked(samples: Sequence[Sample], *, places: Sequence[int]) -> Batch:
-    """Stack each key; keys as long as `input_ids` are padded with it."""
-    lengths = [len(sample[IDS]) for sample in samples] if IDS in samples[0] else []
+    """Stack each key; keys as long as `input_ids`, or as the answer's tokens, are padded with it.
+
+    The task needs to know the padding even where the model takes no mask.
+    """
     batch: dict[str, Tensor] = {}
+    kinds = [kind for kind in ((IDS, MASK), (DECODER_IDS, DECODER_MASK)) if kind[0] in samples[0]]
+    lengths = {ids: [len(sample[ids]) for sample in samples] for ids, _ in kinds}
     for name in samples[0]:
         arrays = [sample[name] for sample in samples]
-        if lengths and [np.shape(array) for array in arrays] == [(n,) for n in lengths]:
+        found = [np.shape(array) for array in arrays]
+        own = [known for known in lengths.values() if found == [(n,) for n in known]]
+        if own:
             filling = IGNORED if name in LABELS else 0
-            arrays = [_padded(array, to=max(lengths), filling=filling) for array in arrays]
-        shapes = [np.shape(array) for array in arrays]
-        for place, shape in zip(places, shapes, strict=True):
-            if shape != shapes[0]:
-                raise DataError(
-                    f"Key {name!r} is ragged: sample {place} has the shape {shape}, sample "
-                    f"{places[0]} has {shapes[0]}. Expected one shape. Pad or cut the samples."
-                )
+            arrays = [_padded(array, to=max(own[0]), filling=filling) for array in arrays]
+        _check_same_shape(arrays, name=name, places=places)
         batch[name] = as_tensor(np.stack(arrays), name=name)
-    if lengths and MASK not in batch:
-        # The task needs to know the padding even where the model takes no mask.
-        reached = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
-        batch[MASK] = reached.long()
+    for ids, mask in kinds:
+        if mask not in batch:
+            reach = torch.tensor(lengths[ids])[:, None]
+            batch[mask] = (torch.arange(max(lengths[ids]))[None, :] < reach).long()
     return batch
+
+
+def _check_same_shape(arrays: Sequence[ndarray], *, name: str, places: Sequence[int]) -> None:
+    shapes = [np.shape(array) for array in arrays]
+    for place, shape in zip(places, shapes, strict=True):
+        if shape != shapes[0]:
+            raise DataError(
+                f"Key {name!r} is ragged: sample {place} has the shape {shape}, sample "
+                f"{places[0]} has {shapes[0]}. Expected one shape. Pad or cut the samples."
+            )
 
 
 def _padded(array: ndarray, *, to: int, filling: int) -> ndarray:

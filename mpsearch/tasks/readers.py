@@ -40,6 +40,7 @@ def read_data(
     limit: int | None = None,
     tokenizer: "Path | str | Tokenizer | None" = None,
     model: Path | None = None,
+    decoder_start: int | None = None,
     example: Batch | None = None,
 ) -> Dataset:
     """Read data once, check it, and spill it to a subfolder of `folder`.
@@ -56,6 +57,7 @@ def read_data(
         limit: Read at most this many samples.
         tokenizer: A `tokenizer.json` or its object, for text.
         model: Folder of the model, for images.
+        decoder_start: The token that an answer begins with, for texts of an encoder-decoder.
         example: Example inputs of the model; data must have their dimensions.
 
     Raises:
@@ -72,6 +74,7 @@ def read_data(
             limit=limit,
             tokenizer=tokenizer,
             model=model,
+            decoder_start=decoder_start,
         )
         data = spill(reader.batches(source), folder=folder)
     if example is not None:
@@ -115,6 +118,7 @@ class _Reader:
     limit: int | None
     tokenizer: "Path | str | Tokenizer | None"
     model: Path | None
+    decoder_start: int | None
 
     def batches(self, source: Any) -> Iterator[_Placed]:  # noqa: ANN401 - as in read_data
         """Return checked batches of any source."""
@@ -209,7 +213,12 @@ class _Reader:
             )
         given = self.tokenizer
         tokenizer = load_tokenizer(given) if isinstance(given, str | Path) else given
-        return tokenised(records, tokenizer=tokenizer, input_names=self.input_names)
+        return tokenised(
+            records,
+            tokenizer=tokenizer,
+            input_names=self.input_names,
+            decoder_start=self.decoder_start,
+        )
 
     def _of_items(self, items: Iterable[Any]) -> Iterator[_Placed]:
         """Read batches, or samples of text, from an iterable."""

@@ -1,33 +1,147 @@
 """Which architectures of transformers are read, and which fields of their configs count."""
 
+import difflib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 from mpsearch.errors import ModelError
 
 _LOG = logging.getLogger("mpsearch.tracing")
 
+# What goes in: tokens; pixels; sound as it was sampled; sound as a spectrogram.
+Medium: TypeAlias = Literal["tokens", "pixels", "waves", "spectrograms"]
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How models of one type are loaded, fed and judged."""
+    """How models of one type are loaded, fed and judged.
+
+    `has_decoder` says that a decoder reads what was encoded, and tokens of its own.
+    """
 
     model_type: str
     auto_class: str
     task: str
-    is_vision: bool = False
+    reads: Medium
+    has_decoder: bool = False
     has_attention: bool = True
     has_unused_pooler: bool = False
 
 
-_ENCODERS: Final = frozenset({"bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet"})
-_WITH_POOLER: Final = frozenset({"bert", "roberta", "xlm-roberta", "mpnet"})
-_DECODERS: Final = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3", "opt"})
-_VISION: Final = frozenset({"vit", "deit", "resnet", "convnext"})
-_WITHOUT_ATTENTION: Final = frozenset({"resnet", "convnext", "mpnet"})
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Head:
+    """What a model saved with one of these endings in `architectures` is for."""
+
+    endings: tuple[str, ...]
+    auto_class: str
+    task: str
+    has_decoder: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """Model types that are fed alike; the last head is that of a folder that names none."""
+
+    types: frozenset[str]
+    reads: Medium
+    heads: tuple[_Head, ...]
+
+
+_CLASSIFIED: Final = ("ForSequenceClassification", "ForAudioClassification")
+_KINDS: Final = (
+    _Kind(
+        types=frozenset(
+            {
+                *("bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet"),
+                *("albert", "camembert", "deberta-v2", "modernbert"),
+            }
+        ),
+        reads="tokens",
+        heads=(
+            _Head(endings=("ForMaskedLM",), auto_class="AutoModelForMaskedLM", task="masked_lm"),
+            _Head(
+                endings=_CLASSIFIED,
+                auto_class="AutoModelForSequenceClassification",
+                task="classification",
+            ),
+            _Head(endings=("Model", "ForPreTraining"), auto_class="AutoModel", task="embedding"),
+        ),
+    ),
+    _Kind(
+        types=frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3", "opt", "gpt_neox", "phi"}),
+        reads="tokens",
+        heads=(
+            _Head(
+                endings=("ForCausalLM", "LMHeadModel", "Model"),
+                auto_class="AutoModelForCausalLM",
+                task="causal_lm",
+            ),
+        ),
+    ),
+    _Kind(
+        types=frozenset({"t5", "mt5", "bart", "mbart", "marian", "pegasus"}),
+        reads="tokens",
+        heads=(
+            _Head(
+                endings=("ForConditionalGeneration", "MTModel"),
+                auto_class="AutoModelForSeq2SeqLM",
+                task="seq2seq_lm",
+                has_decoder=True,
+            ),
+        ),
+    ),
+    _Kind(
+        types=frozenset({"vit", "deit", "resnet", "convnext", "dinov2", "swin", "regnet"}),
+        reads="pixels",
+        heads=(
+            _Head(
+                endings=("ForImageClassification", "ForImageClassificationWithTeacher"),
+                auto_class="AutoModelForImageClassification",
+                task="classification",
+            ),
+        ),
+    ),
+    _Kind(
+        types=frozenset({"wav2vec2", "hubert", "wavlm"}),
+        reads="waves",
+        heads=(
+            _Head(endings=("ForCTC",), auto_class="AutoModelForCTC", task="ctc"),
+            _Head(
+                endings=_CLASSIFIED,
+                auto_class="AutoModelForAudioClassification",
+                task="classification",
+            ),
+            _Head(endings=("Model", "ForPreTraining"), auto_class="AutoModel", task="embedding"),
+        ),
+    ),
+    _Kind(
+        types=frozenset({"whisper"}),
+        reads="spectrograms",
+        heads=(
+            _Head(
+                endings=_CLASSIFIED,
+                auto_class="AutoModelForAudioClassification",
+                task="classification",
+            ),
+            _Head(endings=("Model", "Encoder"), auto_class="AutoModel", task="embedding"),
+            _Head(
+                endings=("ForConditionalGeneration",),
+                auto_class="AutoModelForSpeechSeq2Seq",
+                task="seq2seq_lm",
+                has_decoder=True,
+            ),
+        ),
+    ),
+)
+_WITH_POOLER: Final = frozenset({"bert", "roberta", "xlm-roberta", "mpnet", "camembert", "albert"})
+_WITHOUT_ATTENTION: Final = frozenset(
+    {"resnet", "convnext", "regnet", "swin", "mpnet", "deberta-v2"}
+)
 
 # They ask for code of the folder, or say that the weights are no floats.
 _REFUSED: Final = {
@@ -45,11 +159,13 @@ _OURS: Final = frozenset(
 )  # fmt: skip
 
 
-def family_of(config: Mapping[str, Any], *, origin: str) -> Family:
-    """Return how to load a model by its `model_type` and `architectures`.
+def family_of(config: Mapping[str, Any], *, origin: str, is_sentence: bool = False) -> Family:
+    """Return how to load a model by its `model_type` and the head in `architectures`.
+
+    A folder that is a sentence encoder is one whatever head its weights once had.
 
     Raises:
-        ModelError: The type is not known, or a field asks for what is never done.
+        ModelError: Type or head are not known, or a field asks for what is never done.
     """
     for field, reason in _REFUSED.items():
         if config.get(field):
@@ -58,38 +174,44 @@ def family_of(config: Mapping[str, Any], *, origin: str) -> Family:
                 "Load it where you trust it, and pass the float32 module."
             )
     model_type = str(config.get("model_type", ""))
-    saved_as = str((config.get("architectures") or [""])[0])
-    if model_type in _VISION:
-        return Family(
-            model_type=model_type,
-            auto_class="AutoModelForImageClassification",
-            task="classification",
-            is_vision=True,
-            has_attention=model_type not in _WITHOUT_ATTENTION,
-        )
-    if model_type in _DECODERS:
-        return Family(model_type=model_type, auto_class="AutoModelForCausalLM", task="causal_lm")
-    if model_type not in _ENCODERS:
-        known = ", ".join(sorted(_ENCODERS | _DECODERS | _VISION))
+    kind = next((kind for kind in _KINDS if model_type in kind.types), None)
+    if kind is None:
+        known = sorted(frozenset().union(*(kind.types for kind in _KINDS)))
         raise ModelError(
-            f"Config {origin!r} is of type {model_type!r}. Expected one of {known}. "
-            "Load it with its own library and pass the module."
+            f"Config {origin!r} is of type {model_type!r}{_nearest(model_type, known)}. Expected "
+            f"one of {', '.join(known)}. Load it with its own library and pass the module."
         )
-    has_attention = model_type not in _WITHOUT_ATTENTION
-    if saved_as.endswith("ForSequenceClassification"):
-        return Family(
-            model_type=model_type,
-            auto_class="AutoModelForSequenceClassification",
-            task="classification",
-            has_attention=has_attention,
-        )
+    saved_as = "" if is_sentence else str((config.get("architectures") or [""])[0])
+    head = _head_of(kind, saved_as=saved_as, origin=origin)
     return Family(
         model_type=model_type,
-        auto_class="AutoModel",
-        task="embedding",
-        has_attention=has_attention,
-        has_unused_pooler=model_type in _WITH_POOLER,
+        auto_class=head.auto_class,
+        task=head.task,
+        reads=kind.reads,
+        has_decoder=head.has_decoder,
+        has_attention=model_type not in _WITHOUT_ATTENTION,
+        has_unused_pooler=head.auto_class == "AutoModel" and model_type in _WITH_POOLER,
     )
+
+
+def _head_of(kind: _Kind, *, saved_as: str, origin: str) -> _Head:
+    if not saved_as:
+        return kind.heads[-1]
+    found = next((head for head in kind.heads if saved_as.endswith(head.endings)), None)
+    if found is None:
+        known = [ending for head in kind.heads for ending in head.endings]
+        raise ModelError(
+            f"Config {origin!r} was saved as {saved_as!r}{_nearest(saved_as, known)}. Expected a "
+            f"name that ends with one of {', '.join(known)}. Load it with transformers and pass "
+            "the module, with a task."
+        )
+    return found
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Say what was perhaps meant."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f", nearest to {close[0]!r}" if close else ""
 
 
 def known_fields(raw: Mapping[str, Any], *, config_class: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped

@@ -1,38 +1,37 @@
 """A Hugging Face folder to a module: safetensors only, known architectures, offline."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from mpsearch.errors import MissingPackageError, ModelError
 from mpsearch.tracing.architectures import Family, family_of, known_fields
-from mpsearch.tracing.plausible import check_folder, check_parameters, meta_device
-from mpsearch.tracing.wrappers import (
-    CausalLanguageModel,
-    ImageClassifier,
-    SentenceEncoder,
-    TextClassifier,
+from mpsearch.tracing.feeding import (
+    SENTENCE,
+    decoder_start,
+    example_inputs,
+    fold_parametrizations_,
+    input_names,
+    task_settings,
+    wrapped,
 )
-
-_PICKLES: Final = ("*.bin", "*.pt", "*.pt2", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
-_EXAMPLE_LENGTH: Final = 16  # longer than the window of no known model, short enough to be cheap
-_IMAGE_SIZE: Final = 224  # of ImageNet models whose config names no size
-_POOLING: Final = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-}
+from mpsearch.tracing.folder_files import CONFIG, check_weights, first_line, read_json
+from mpsearch.tracing.plausible import check_folder, check_parameters, meta_device
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A module with all that is needed to feed and trace it; `root` as in `trace_model`."""
+    """A module with all that is needed to feed and trace it; `root` as in `trace_model`.
+
+    `decoder_start` is the token that the answers of an encoder-decoder begin with,
+    `task_settings` are fields of the task that the model's config decides.
+    """
 
     module: nn.Module
     input_names: tuple[str, ...]
@@ -40,16 +39,20 @@ class LoadedModel:
     example: Mapping[str, Tensor]
     root: str
     tokenizer_file: Path | None = None
+    decoder_start: int | None = None
+    task_settings: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_folder(path: Path) -> LoadedModel:
     """Load a transformers or sentence-transformers folder in float32.
 
-    Encoders become sentence embeddings (pooling and normalisation as the folder's
-    `modules.json` says, else the mean over tokens), or classifiers where they were saved as
-    such; decoders give the logits of the next token; vision models those of their classes.
-    Attention runs through torch's `scaled_dot_product_attention`. No code of the folder
-    runs, nothing is fetched, weights are read from safetensors only.
+    The head is that of `architectures` in the config. Encoders of text become sentence
+    embeddings (pooling and normalisation as the folder's `modules.json` says, else the mean
+    over tokens), classifiers or masked language models; decoders give the logits of the next
+    token, encoder-decoders those of an answer that is given to them; vision models the logits
+    of their classes; models of speech embeddings, classes, letters or an answer. Attention
+    runs through torch's `scaled_dot_product_attention` where the architecture has it. No code
+    of the folder runs, nothing is fetched, weights are read from safetensors only.
 
     Raises:
         ModelError: The folder or its architecture is unknown, it has no safetensors, weights
@@ -62,35 +65,22 @@ def load_folder(path: Path) -> LoadedModel:
             f"Folder {str(path)!r} does not exist. Expected a Hugging Face folder with config.json "
             "and safetensors. Check the path."
         )
-    _check_weights(path)
+    check_weights(path)
     check_folder(path)
-    raw = _json(path / "config.json")
-    family = family_of(raw, origin=str(path / "config.json"))
+    raw = read_json(path / CONFIG)
+    is_sentence = (path / SENTENCE).exists()
+    family = family_of(raw, origin=str(path / CONFIG), is_sentence=is_sentence)
     model = _load(path, raw=raw, family=family)
-    names = ("pixel_values",) if family.is_vision else ("input_ids", "attention_mask")
+    fold_parametrizations_(model)
     return LoadedModel(
-        module=_wrapped(model, path=path, family=family),
-        input_names=names,
+        module=wrapped(model, path=path, family=family),
+        input_names=input_names(family),
         task=family.task,
-        example=_example(family, config=model.config),
+        example=example_inputs(family, config=model.config),
         root="model.",
         tokenizer_file=_existing(path / "tokenizer.json"),
-    )
-
-
-def _check_weights(path: Path) -> None:
-    if any(path.glob("*.safetensors")):
-        return
-    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
-    if pickles:
-        raise ModelError(
-            f"Folder {str(path)!r} holds its weights only as {pickles[0]!r}, a format that can run "
-            "code when it is read. Expected safetensors. Convert it with `safetensors` where you "
-            "trust the file, and load the result."
-        )
-    raise ModelError(
-        f"Folder {str(path)!r} holds no weights. Expected a file such as model.safetensors. "
-        "Download it again."
+        decoder_start=decoder_start(path) if family.has_decoder else None,
+        task_settings=task_settings(family, config=model.config),
     )
 
 
@@ -127,7 +117,7 @@ def _load(path: Path, *, raw: Mapping[str, Any], family: Family) -> Any:  # noqa
     except Exception as error:  # transformers raises whatever its parts raise
         raise ModelError(
             f"Folder {str(path)!r} cannot be loaded as {family.model_type}: "
-            f"{type(error).__name__}: {_first_line(error)}. Expected weights that fit its "
+            f"{type(error).__name__}: {first_line(error)}. Expected weights that fit its "
             "config.json. Download it again."
         ) from error
     absent = sorted({*found["missing_keys"], *(str(each) for each in found["mismatched_keys"])})
@@ -153,80 +143,5 @@ def _quiet(settings: Any) -> Iterator[None]:  # noqa: ANN401 - as above
             settings.enable_progress_bar()
 
 
-def _wrapped(model: nn.Module, *, path: Path, family: Family) -> nn.Module:
-    if family.task == "embedding":
-        pooling, is_normalised = _sentence_modules(path)
-        return SentenceEncoder(model, pooling=pooling, is_normalised=is_normalised).eval()
-    if family.task == "causal_lm":
-        return CausalLanguageModel(model).eval()
-    return (ImageClassifier(model) if family.is_vision else TextClassifier(model)).eval()
-
-
-def _sentence_modules(path: Path) -> tuple[str, bool]:
-    """Return how `modules.json` pools tokens, and whether it normalises."""
-    if not (path / "modules.json").exists():
-        return "mean", False
-    modules = _json(path / "modules.json", kind=list)
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
-    unknown = set(kinds[1:]) - {"Pooling", "Normalize"}
-    if kinds[:2] != ["Transformer", "Pooling"] or unknown:
-        raise ModelError(
-            f"Folder {str(path)!r} chains the modules {kinds}. Expected Transformer, Pooling and "
-            "perhaps Normalize. Load it with sentence-transformers and pass the module."
-        )
-    settings = _json(_inside(path, str(modules[1].get("path", ""))) / "config.json")
-    modes = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value]
-    known = [_POOLING[mode] for mode in modes if mode in _POOLING]
-    named = settings.get("pooling_mode")
-    if not modes and named in _POOLING.values():
-        known, modes = [str(named)], [str(named)]
-    if len(known) != 1 or len(modes) != 1:
-        raise ModelError(
-            f"Folder {str(path)!r} pools by {modes or named}. Expected the mean or the first "
-            "token. Load it with sentence-transformers and pass the module."
-        )
-    return known[0], "Normalize" in kinds
-
-
-def _inside(path: Path, part: str) -> Path:
-    target = (path / part).resolve()
-    if not target.is_relative_to(path.resolve()):
-        raise ModelError(
-            f"Folder {str(path)!r} refers to {part!r}, outside of it. Expected a subfolder. "
-            "Do not use this folder."
-        )
-    return target
-
-
-def _example(family: Family, *, config: Any) -> dict[str, Tensor]:  # noqa: ANN401 - as above
-    if family.is_vision:
-        size = getattr(config, "image_size", None) or _IMAGE_SIZE
-        height, width = (size, size) if isinstance(size, int) else size
-        return {"pixel_values": torch.zeros(2, config.num_channels, height, width)}
-    # Different tokens, so that no operator sees a degenerate input.
-    ids = torch.arange(2 * _EXAMPLE_LENGTH).reshape(2, -1) % (config.vocab_size - 1) + 1
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-
-def _json(path: Path, *, kind: type = dict) -> Any:  # noqa: ANN401 - parsed JSON
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"File {str(path)!r} cannot be read: {error}. Expected JSON of a Hugging Face folder. "
-            "Download it again."
-        ) from error
-    if not isinstance(content, kind):
-        raise ModelError(
-            f"File {str(path)!r} holds a {type(content).__name__}. Expected a {kind.__name__}. "
-            "Download it again."
-        )
-    return content
-
-
 def _existing(path: Path) -> Path | None:
     return path if path.exists() else None
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), "")

@@ -27,7 +27,7 @@ _LARGEST_IMAGE: Final = 4096
 _COUNTS: Final = frozenset(
     {
         *("num_hidden_layers", "num_layers", "n_layers", "n_layer", "depths"),
-        *("encoder_layers", "decoder_layers"),
+        *("encoder_layers", "decoder_layers", "num_decoder_layers", "layers_per_block"),
     }
 )
 

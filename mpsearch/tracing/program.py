@@ -100,6 +100,7 @@ def export_program(model: nn.Module, call: Call) -> ExportedProgram:
     if any(_mutates(node) for node in program.graph.nodes):
         # An empty table decomposes nothing and only makes the graph functional.
         program = program.run_decompositions({})
+        _allow_any_layout_(program.graph_module)
     _read_weights_directly_(program)
     return program
 
@@ -161,6 +162,14 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _mutates(node: fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)
+
+
+def _allow_any_layout_(module: fx.GraphModule) -> None:
+    """Turn `view` into `reshape`: attention lays its result out otherwise where it is trained."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    module.recompile()
 
 
 def _read_weights_directly_(program: ExportedProgram) -> None:

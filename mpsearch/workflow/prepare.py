@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias, final
 
 import onnx
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from mpsearch.core.cache import Cache, default_cache_folder
 from mpsearch.core.hardware import Workload
@@ -17,6 +18,7 @@ from mpsearch.errors import DataError, UsageError
 from mpsearch.execution import run
 from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD, check_method
 from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, guess_task, read_data
+from mpsearch.tasks.collate import LABELS
 from mpsearch.tracing import (
     LoadedModel,
     OnnxModel,
@@ -26,10 +28,14 @@ from mpsearch.tracing import (
     load_onnx,
     trace_model,
     trace_onnx,
+    trace_program,
 )
+from mpsearch.tracing.call import takes_structure
 from mpsearch.workflow.workloads import WorkloadRequest, workloads_of
 
-ModelSource: TypeAlias = nn.Module | TracedModel | LoadedModel | OnnxModel | Path | str
+ModelSource: TypeAlias = (
+    nn.Module | ExportedProgram | TracedModel | LoadedModel | OnnxModel | Path | str
+)
 _Loaded: TypeAlias = nn.Module | TracedModel | LoadedModel | OnnxModel
 # Whatever `tasks.read_data` reads: files, arrays, texts, iterables of batches.
 DataSource: TypeAlias = Path | str | Dataset | Mapping[str, Any] | Iterable[Any]
@@ -153,6 +159,8 @@ def _folder_of(model: ModelSource) -> Path | None:
 
 
 def _loaded(model: ModelSource) -> _Loaded:
+    if isinstance(model, ExportedProgram):
+        return trace_program(model)
     if not isinstance(model, str | Path):
         return model
     path = Path(model)
@@ -178,6 +186,7 @@ class _Reader:
             folder=self.folder / "data",
             tokenizer=getattr(self.source, "tokenizer_file", None),
             model=self.model,
+            decoder_start=getattr(self.source, "decoder_start", None),
         )
 
 
@@ -221,6 +230,8 @@ def _traced(source: _Loaded, calibration: Dataset) -> TracedModel:
         return source
     first = next(iter(calibration))
     names = _input_names(source)
+    if isinstance(source, nn.Module) and takes_structure(source):
+        names = tuple(name for name in first if name in names or name not in LABELS)
     missing = [name for name in names if name not in first]
     if missing:
         raise DataError(
@@ -256,4 +267,6 @@ def _task(
             f"Task {task!r} is unknown. Expected 'auto' or one of {', '.join(TASKS)}. "
             "Choose one, or pass a callable from (raw output, batch) to a tensor."
         )
+    if isinstance(source, LoadedModel) and task == source.task:
+        return replace(TASKS[task], **source.task_settings)
     return TASKS[task]

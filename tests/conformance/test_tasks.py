@@ -58,6 +58,32 @@ class TestMaskedLm(TaskLaws):
         }
 
 
+class TestSeq2SeqLm(TaskLaws):
+    """Logits of an answer's tokens with padding, beside a question of another length."""
+
+    def task(self) -> AbstractTask:
+        return TASKS["seq2seq_lm"]
+
+    def example(self, generator: torch.Generator) -> tuple[Tensor, Batch]:
+        return torch.randn(5, 4, 7, generator=generator), {
+            "input_ids": torch.ones(5, 9, dtype=torch.long),
+            "attention_mask": torch.ones(5, 9, dtype=torch.long),
+            "decoder_input_ids": torch.arange(20).reshape(5, 4) % 7,
+            "decoder_attention_mask": _MASK,
+        }
+
+
+class TestCtc(TaskLaws):
+    """Logits of letters at frames, and texts of unlike length."""
+
+    def task(self) -> AbstractTask:
+        return TASKS["ctc"]
+
+    def example(self, generator: torch.Generator) -> tuple[Tensor, Batch]:
+        texts = torch.tensor([[1, 2], [2, -100], [3, 3], [1, -100], [2, 1]])
+        return torch.randn(5, 8, 4, generator=generator), {"x": torch.zeros(5, 3), "labels": texts}
+
+
 class TestRetrieval(TaskLaws):
     """Embeddings of samples, some of which belong together."""
 

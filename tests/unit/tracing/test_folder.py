@@ -19,6 +19,7 @@ _SIZES = {
     "intermediate_size": 48,
 }
 _TEXT = {"vocab_size": 60, "max_position_embeddings": 40, **_SIZES}
+_DISTILBERT = {"vocab_size": 60, "dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 48}
 _GPT2 = {"vocab_size": 60, "n_positions": 40, "n_embd": 32, "n_layer": 1, "n_head": 2}
 _RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
 
@@ -73,6 +74,61 @@ _CAUSAL, _IMAGES, _TEXTS = (
     "AutoModelForImageClassification",
     "AutoModelForSequenceClassification",
 )
+_MASKED, _ANSWERS, _SPOKEN, _LETTERS, _SOUNDS = (
+    "AutoModelForMaskedLM",
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForSpeechSeq2Seq",
+    "AutoModelForCTC",
+    "AutoModelForAudioClassification",
+)
+_TASKS = {
+    _CAUSAL: "causal_lm",
+    _MASKED: "masked_lm",
+    _ANSWERS: "seq2seq_lm",
+    _SPOKEN: "seq2seq_lm",
+    _LETTERS: "ctc",
+}
+_T5 = {
+    "vocab_size": 60,
+    "d_model": 32,
+    "d_kv": 16,
+    "d_ff": 48,
+    "num_layers": 1,
+    "num_heads": 2,
+    "decoder_start_token_id": 0,
+}
+_TWO_SIDES = {
+    "vocab_size": 60,
+    "d_model": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 40,
+}
+_WHISPER = {
+    **{key: value for key, value in _TWO_SIDES.items() if key != "max_position_embeddings"},
+    "num_mel_bins": 8,
+    "max_source_positions": 20,
+    "max_target_positions": 40,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 3,
+}
+_WAVES = {
+    "vocab_size": 12,
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 8),
+    "conv_stride": (50, 40),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+    **_SIZES,
+}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +139,15 @@ _CAUSAL, _IMAGES, _TEXTS = (
         ("vit", _IMAGES, {"image_size": 16, "patch_size": 8, **_SIZES}, "classifier", 8),
         ("resnet", _IMAGES, _RESNET, "classifier.1", 7),
         ("bert", _TEXTS, _TEXT, "bert.encoder.layer.0.attention.self.query", 11),
+        ("bert", _MASKED, _TEXT, "cls.predictions.decoder", 11),
+        ("roberta", _MASKED, _TEXT, "lm_head.decoder", 11),
+        ("distilbert", _MASKED, _DISTILBERT, "vocab_projector", 10),
+        ("t5", _ANSWERS, _T5, "decoder.block.0.layer.1.EncDecAttention.q", 21),
+        ("bart", _ANSWERS, _TWO_SIDES, "model.decoder.layers.0.encoder_attn.q_proj", 21),
+        ("whisper", _SPOKEN, _WHISPER, "model.encoder.conv1", 21),
+        ("whisper", _SOUNDS, _WHISPER, "classifier", 11),
+        ("wav2vec2", _LETTERS, _WAVES, "wav2vec2.encoder.pos_conv_embed.conv", 11),
+        ("hubert", _SOUNDS, _WAVES, "classifier", 12),
     ],
 )
 def test_families_load_and_trace_under_their_own_names(
@@ -96,7 +161,8 @@ def test_families_load_and_trace_under_their_own_names(
 ) -> None:
     model = _saved(auto_class, kind, folder=tmp_path, **fields)
     loaded = load_folder(tmp_path)
-    assert loaded.task == ("causal_lm" if auto_class == _CAUSAL else "classification")
+    assert loaded.task == _TASKS.get(auto_class, "classification")
+    assert tuple(loaded.example) == loaded.input_names
     with torch.no_grad():
         wanted: Tensor = model(**loaded.example).logits
         torch.testing.assert_close(loaded.module(**loaded.example), wanted)
@@ -136,7 +202,8 @@ def test_missing_folders_and_weights_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "t5"}, "is of type 't5'"),
+        ({"model_type": "evil"}, "is of type 'evil'"),
+        ({"model_type": "rober"}, "is of type 'rober', nearest to 'roberta'"),
         ({"model_type": None}, "is of type"),
         ({"auto_map": {"AutoModel": "code.Model"}}, "asks for code of its own"),
         ({"quantization_config": {"bits": 4}}, "quantised already"),
@@ -159,6 +226,58 @@ def test_configs_that_do_not_fit_are_refused(
         load_folder(folder)
 
 
+def test_the_head_is_that_of_architectures_unless_the_folder_is_a_sentence_encoder(
+    tmp_path: Path,
+) -> None:
+    _saved(_MASKED, "bert", folder=tmp_path, **_TEXT)
+    assert load_folder(tmp_path).task == "masked_lm"
+    (tmp_path / "modules.json").write_text(
+        json.dumps([{"path": "", "type": f"x.{kind}"} for kind in ("Transformer", "Pooling")])
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"pooling_mode": "mean"}))
+    assert load_folder(tmp_path).task == "embedding"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("BertForMaskedLMs", r"saved as 'BertForMaskedLMs', nearest to 'ForMaskedLM'"),
+        ("BertForQuestionAnswering", r"Expected a name that ends with one of ForMaskedLM, "),
+    ],
+)
+def test_heads_that_are_not_known_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    _saved("AutoModel", "bert", folder=tmp_path, **_TEXT)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": [name]}))
+    with pytest.raises(ModelError, match=message):
+        load_folder(tmp_path)
+
+
+def test_a_normalised_convolution_is_one_layer_after_folding(tmp_path: Path) -> None:
+    """Weight normalisation computes a weight in each pass: the layer has it as it comes out."""
+    _saved(_LETTERS, "wav2vec2", folder=tmp_path, **_WAVES)
+    loaded = load_folder(tmp_path)
+    graph = trace_model(loaded.module, loaded.example, root=loaded.root).graph
+    layer = graph.layers[graph.index("wav2vec2.encoder.pos_conv_embed.conv")]
+    assert layer.weight_shape == (32, 16, 4)
+    assert loaded.task_settings == {"blank": 0}
+
+
+def test_an_answer_is_never_seen_before_it_is_predicted(tmp_path: Path) -> None:
+    """Teacher forcing: a token changes no logits left of it."""
+    _saved(_ANSWERS, "t5", folder=tmp_path, **_T5)
+    loaded = load_folder(tmp_path)
+    assert loaded.decoder_start == 0
+    changed = loaded.example["decoder_input_ids"].clone()
+    changed[:, 5] += 1
+    with torch.no_grad():
+        before = loaded.module(**loaded.example)
+        after = loaded.module(**{**loaded.example, "decoder_input_ids": changed})
+    torch.testing.assert_close(before[:, :5], after[:, :5])
+    assert not torch.allclose(before[:, 5:], after[:, 5:])
+
+
 @pytest.mark.parametrize(
     ("kind", "auto_class", "fields", "change"),
     [
@@ -171,6 +290,14 @@ def test_configs_that_do_not_fit_are_refused(
         ("resnet", _IMAGES, _RESNET, {"depths": [10**6, 1]}),
         ("resnet", _IMAGES, _RESNET, {"hidden_sizes": [2**27, 2**27]}),
         ("resnet", _IMAGES, _RESNET, {"image_size": 2**20}),
+        ("t5", _ANSWERS, _T5, {"num_layers": 900}),
+        ("t5", _ANSWERS, _T5, {"num_decoder_layers": 900}),
+        ("t5", _ANSWERS, _T5, {"d_ff": 2**27}),
+        ("bart", _ANSWERS, _TWO_SIDES, {"decoder_layers": 900}),
+        ("whisper", _SPOKEN, _WHISPER, {"max_source_positions": 2**27}),
+        ("whisper", _SPOKEN, _WHISPER, {"num_mel_bins": 2**27}),
+        ("wav2vec2", _LETTERS, _WAVES, {"conv_kernel": [2**27, 8]}),
+        ("wav2vec2", _LETTERS, _WAVES, {"num_conv_pos_embeddings": 2**27}),
     ],
 )
 def test_sizes_beyond_the_weights_are_refused_at_once(
