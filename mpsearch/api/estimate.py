@@ -18,6 +18,9 @@ _MEGABYTE: Final = 1e6
 # (seconds of the smallest search, seconds per megabyte of weights).
 _SECONDS: Final[Mapping[str, tuple[float, float]]] = {"simulation": (12.0, 0.6)}
 _SECONDS_WITH_A_RUNTIME: Final = (15.0, 2.3)
+# What of it effort moves: measuring sensitivities and refining.
+_SHARE_OF_EFFORT: Final = 0.44
+_USUAL_EFFORT: Final = 1.25
 # Torch, a runtime and their libraries, before there is a model.
 _LEAST_MEMORY: Final = 1.2e9
 # Weights in full precision, their traced copy, the base file and plans that are tried.
@@ -45,8 +48,10 @@ def estimate(request: JobRequest, *, sources: Sources) -> Estimate:
     files = _files_of(found) if isinstance(found, Path) else found.values()
     held = sum(path.stat().st_size for path in files)
     least, per_megabyte = _SECONDS.get(request.runtime, _SECONDS_WITH_A_RUNTIME)
+    usual = least + per_megabyte * held / _MEGABYTE
+    more = _SHARE_OF_EFFORT * (request.effort / _USUAL_EFFORT - 1)
     return Estimate(
-        seconds=round(least + per_megabyte * held / _MEGABYTE, 1),
+        seconds=round(usual * (1 + more), 1),
         memory_bytes=int(_LEAST_MEMORY + _COPIES * held),
         model_bytes=held,
         basis=_BASIS,

@@ -18,9 +18,9 @@ from mpsearch.cli.options import (
     Seed,
     Task,
     Threads,
-    WorkloadText,
+    Workloads,
     read_model,
-    read_workload,
+    read_workloads,
 )
 from mpsearch.cli.session import Session, session
 from mpsearch.cli.shown import files_lines, stacked, table_of
@@ -38,7 +38,7 @@ def measure(
     task: Task = "auto",
     formats: Formats = None,
     runtime: Runtime = "openvino",
-    workload: WorkloadText = None,
+    workloads: Workloads = None,
     threads: Threads = 1,
     seed: Seed = 0,
     cache: CacheFolder = None,
@@ -52,7 +52,7 @@ def measure(
     for any budget without the model.
     """
     with session(as_json=as_json, resumes=True) as run:
-        workloads = read_workload(workload)
+        shapes = read_workloads(workloads)
         source = read_model(model, model_from)
         from mpsearch.workflow.measure import measure as measured_on
 
@@ -62,7 +62,7 @@ def measure(
             task=task,
             formats=formats,
             runtime=runtime,
-            workloads=workloads,
+            workloads=shapes,
             threads=threads,
             seed=seed,
             cache=cache,

@@ -122,12 +122,13 @@ Fixed: TypeAlias = Annotated[
 Runtime: TypeAlias = Annotated[
     str, typer.Option("--runtime", help="openvino, onnxruntime, torch or simulation.")
 ]
-WorkloadText: TypeAlias = Annotated[
-    str | None,
+Workloads: TypeAlias = Annotated[
+    list[str] | None,
     typer.Option(
         "--workload",
         metavar="NAME:INPUT=SHAPE,...",
-        help="Shapes to time, such as b1:batch=1,length=32 or b1:ids=1x32,mask=1x32.",
+        help="Shapes to time, such as b1:batch=1,length=32 or b1:ids=1x32,mask=1x32. Repeatable: "
+        "a budget on latency means the first, latency@NAME the one named.",
     ),
 ]
 Threads: TypeAlias = Annotated[
@@ -148,7 +149,7 @@ Seconds: TypeAlias = Annotated[
     float | None, typer.Option("--seconds", help="What measuring may take: lowers the effort.")
 ]
 Solver: TypeAlias = Annotated[
-    str, typer.Option("--solver", help="auto, highs, pulp or exhaustive.")
+    str, typer.Option("--solver", help="auto, or the name of one: highs, lagrangian_core, ...")
 ]
 
 PlanFile: TypeAlias = Annotated[Path, typer.Argument(help="plan.json of a search or solve.")]
@@ -181,18 +182,28 @@ def read_fixed(texts: Sequence[str] | None) -> dict[str, str] | None:
     return _pairs(texts, option="--fix", example="'encoder.*=w8'", kind=FormatError)
 
 
-def read_workload(text: str | None) -> dict[str, dict[str, int | tuple[int, ...]]] | None:
-    """Return {name: {input or dimension: shape or size}} of one workload.
+def read_workloads(
+    texts: Sequence[str] | None,
+) -> dict[str, dict[str, int | tuple[int, ...]]] | None:
+    """Return {name: {input or dimension: shape or size}} of the workloads.
 
     Raises:
-        DataError: The text is malformed.
+        DataError: A text is malformed, or two have one name.
 
     Example:
-        >>> read_workload("b1:batch=1,length=32"), read_workload("b1:ids=1x32")
-        ({'b1': {'batch': 1, 'length': 32}}, {'b1': {'ids': (1, 32)}})
+        >>> read_workloads(["b1:batch=1,length=32", "b2:ids=2x32"])
+        {'b1': {'batch': 1, 'length': 32}, 'b2': {'ids': (2, 32)}}
     """
-    if text is None:
-        return None
+    found = dict(_workload(text) for text in texts or ())
+    if len(found) < len(texts or ()):
+        raise DataError(
+            f"Two of the workloads {', '.join(texts or ())} have one name. Expected a name for "
+            "each. Rename one."
+        )
+    return found or None
+
+
+def _workload(text: str) -> tuple[str, dict[str, int | tuple[int, ...]]]:
     match = _WORKLOAD.fullmatch(text)
     parts = [part.partition("=") for part in (match["sizes"].split(",") if match else ())]
     if match is None or not all(key and _SHAPE.fullmatch(shape) for key, _, shape in parts):
@@ -200,7 +211,7 @@ def read_workload(text: str | None) -> dict[str, dict[str, int | tuple[int, ...]
             f"Workload {text!r} cannot be read. Expected NAME:INPUT=SHAPE,... such as "
             "b1:batch=1,length=32 or b1:ids=1x32. Write sizes as whole numbers joined by x."
         )
-    return {match["name"]: {key: _sizes(shape) for key, _, shape in parts}}
+    return match["name"], {key: _sizes(shape) for key, _, shape in parts}
 
 
 def read_model(folder: Path | None, reference: str | None) -> "Path | nn.Module":

@@ -29,11 +29,11 @@ from mpsearch.cli.options import (
     Test,
     Threads,
     Validation,
-    WorkloadText,
+    Workloads,
     read_budgets,
     read_fixed,
     read_model,
-    read_workload,
+    read_workloads,
 )
 from mpsearch.cli.session import Session, session
 from mpsearch.cli.shown import (
@@ -67,7 +67,7 @@ def search(
     formats: Formats = None,
     fixed: Fixed = None,
     runtime: Runtime = "openvino",
-    workload: WorkloadText = None,
+    workloads: Workloads = None,
     threads: Threads = 1,
     seed: Seed = 0,
     solver: Solver = "auto",
@@ -86,7 +86,7 @@ def search(
     smallest plan that is certified to lose no more than that.
     """
     with session(as_json=as_json, resumes=True) as run:
-        pins, workloads = read_fixed(fixed), read_workload(workload)
+        pins, shapes = read_fixed(fixed), read_workloads(workloads)
         from mpsearch.workflow.search import search as searched
 
         result = searched(
@@ -102,7 +102,7 @@ def search(
             formats=formats,
             fixed=pins,
             runtime=runtime,
-            workloads=workloads,
+            workloads=shapes,
             threads=threads,
             seed=seed,
             cache=cache,

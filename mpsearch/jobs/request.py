@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypeAlias, final
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Digest: TypeAlias = Annotated[
     str,
@@ -39,6 +39,7 @@ Fixed: TypeAlias = Annotated[
 ]
 Solver: TypeAlias = Annotated[str, Field(max_length=40, examples=["auto"])]
 RuntimeName: TypeAlias = Literal["openvino", "onnxruntime", "torch", "simulation"]
+RangeMethod: TypeAlias = Literal["mse", "percentile", "entropy", "minmax"]
 TaskName: TypeAlias = Literal[
     "auto",
     "embedding",
@@ -113,15 +114,39 @@ DataSource: TypeAlias = Annotated[
     Discriminator(_by_root),
 ]
 Size: TypeAlias = Annotated[int, Field(ge=1, le=2**20)]
-Workload: TypeAlias = Annotated[
+Workloads: TypeAlias = Annotated[
     dict[Name, dict[Name, Size | Annotated[tuple[Size, ...], Field(max_length=8)]]],
     Field(
-        max_length=1,
-        description="Shapes that latency is measured at: one name, then `batch` and `length`, "
-        "or the shape of each input.",
-        examples=[{"b1": {"batch": 1, "length": 32}}],
+        max_length=8,
+        description="Shapes that latency is measured at, by name: `batch` and `length`, or the "
+        "shape of each input. A budget on `latency` means the first, `latency@b32` the one named.",
+        examples=[{"b1": {"batch": 1, "length": 32}, "b32": {"batch": 32, "length": 32}}],
     ),
 ]
+
+
+@final
+class Group(_Strict):
+    """Layers that are judged by a metric of their own."""
+
+    name: Name
+    layers: Annotated[
+        tuple[Name, ...],
+        Field(
+            min_length=1,
+            max_length=10_000,
+            description="Names, patterns, or kinds of layers; the first group that matches counts.",
+            examples=[["kind:conv", "time_embed.*"]],
+        ),
+    ]
+    metric: Annotated[Name, Field(examples=["sqnr_list"])] = "output_error"
+    task: TaskName | None = None
+
+
+Groups: TypeAlias = (
+    Annotated[Name, Field(description="A grouping that ships.", examples=["diffusion"])]
+    | Annotated[tuple[Group, ...], Field(min_length=2, max_length=40)]
+)
 
 
 @final
@@ -132,7 +157,21 @@ class JobRequest(_Strict):
     calibration: DataSource
     validation: DataSource | None = None
     test: DataSource | None = None
-    budgets: Budgets
+    budgets: Budgets | None = None
+    max_drop: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=100,
+            description="Lose at most so many points of a measure, with 95 % confidence; then "
+            "spend least of `minimise`. Budgets are optional beside it.",
+            examples=[0.5],
+        ),
+    ] = None
+    drop_of: Annotated[
+        Name | None, Field(description="Of which measure; by default the first labelled one.")
+    ] = None
+    minimise: Annotated[Name, Field(examples=["latency", "weight_bytes"])] = "latency"
     task: TaskName = "auto"
     formats: (
         Annotated[tuple[Name, ...], Field(min_length=1, max_length=40, examples=[["w8a8", "w4"]])]
@@ -140,7 +179,30 @@ class JobRequest(_Strict):
     ) = None
     fixed: Fixed | None = None
     runtime: RuntimeName = "openvino"
-    workload: Workload | None = None
+    workloads: Workloads | None = None
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     solver: Solver = "auto"
+    effort: Annotated[
+        float, Field(gt=0, le=1000, description="How much to spend, in exact passes of layers.")
+    ] = 1.25
+    seconds: Annotated[
+        float | None, Field(gt=0, description="Measure and refine for about so long at most.")
+    ] = None
+    ranges: Annotated[
+        RangeMethod, Field(description="How ranges of static activations are found.")
+    ] = "mse"
+    pairs: Annotated[
+        Literal["jointly", "apart"],
+        Field(description="Weights and inputs measured jointly, or apart and added."),
+    ] = "jointly"
+    groups: Groups | None = None
+
+    @model_validator(mode="after")
+    def _has_an_aim(self) -> "JobRequest":
+        if not self.budgets and self.max_drop is None:
+            raise ValueError(
+                "Neither budgets nor max_drop is given. Expected at least one limit, such as "
+                '{"weight_bytes": "25%"}. Add one.'
+            )
+        return self

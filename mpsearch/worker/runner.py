@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
@@ -20,6 +20,9 @@ from mpsearch.jobs.request import JobRequest
 from mpsearch.worker.assignment import LOCK, load_assignment
 from mpsearch.worker.lifeline import end_with_parent
 from mpsearch.worker.outcome import NO_ROOM, Outcome, failed, is_no_room, load_outcome
+
+if TYPE_CHECKING:
+    from mpsearch.workflow.decoupling import GroupingSource
 
 _EVENT: Final = TypeAdapter(ProgressEvent)
 
@@ -72,14 +75,22 @@ def _search(folder: Path, *, report: Callable[[ProgressEvent], None]) -> None:
         validation=data.get("validation"),
         test=data.get("test"),
         budgets=request.budgets,
+        max_drop=request.max_drop,
+        drop_of=request.drop_of,
+        minimise=request.minimise,
         task=request.task,
         formats=request.formats,
         fixed=request.fixed,
         runtime=request.runtime,
-        workloads=request.workload,
+        workloads=request.workloads,
         threads=request.threads,
         seed=request.seed,
         solver=request.solver,
+        effort=request.effort,
+        seconds=request.seconds,
+        groups=_groups(request),
+        ranges=request.ranges,
+        pairs=request.pairs,
         cache=assignment.cache,
         progress=report,
     )
@@ -87,6 +98,14 @@ def _search(folder: Path, *, report: Callable[[ProgressEvent], None]) -> None:
     result.save(written)
     write_atomically(written / "frontier.json", to_json(result.front).encode())
     _replace(written, folder / "result")
+
+
+def _groups(request: JobRequest) -> "GroupingSource | None":
+    from mpsearch.search.grouping import LayerGroup
+
+    if request.groups is None or isinstance(request.groups, str):
+        return request.groups
+    return tuple(LayerGroup(**group.model_dump()) for group in request.groups)
 
 
 def _emptied(folder: Path) -> Path:

@@ -220,9 +220,12 @@ def _resource(job: Job, service: Service) -> JobResource:
 
 def _check(request: JobRequest, tenant: Tenant) -> None:
     """Refuse at once what would fail later."""
-    parse_budgets(request.budgets)
+    if request.budgets:
+        parse_budgets(request.budgets)
     for name in (*(request.formats or ()), *(request.fixed or {}).values()):
         format_named(name)
+    if request.max_drop is not None:
+        parse_budgets({request.minimise: "100%"})
     check_solver(request.solver)
     tenant.sources.model(request.model)
     for source in (request.calibration, request.validation, request.test):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mpsearch.cli.options import read_budgets, read_fixed, read_model, read_workload
+from mpsearch.cli.options import read_budgets, read_fixed, read_model, read_workloads
 from mpsearch.errors import BudgetError, DataError, FormatError, ModelError, UsageError
 
 
@@ -36,15 +36,26 @@ def test_a_pin_without_a_format_is_refused() -> None:
 
 
 def test_a_workload_is_read_by_dimension_or_by_input() -> None:
-    assert read_workload("b8:batch=8,length=32") == {"b8": {"batch": 8, "length": 32}}
-    assert read_workload("b8:ids=8x32,mask=8x32") == {"b8": {"ids": (8, 32), "mask": (8, 32)}}
-    assert read_workload(None) is None
+    assert read_workloads(["b8:batch=8,length=32"]) == {"b8": {"batch": 8, "length": 32}}
+    assert read_workloads(["b8:ids=8x32,mask=8x32"]) == {"b8": {"ids": (8, 32), "mask": (8, 32)}}
+    assert read_workloads(None) is None
+
+
+def test_the_first_workload_stays_the_first() -> None:
+    found = read_workloads(["z:batch=1", "a:batch=32"])
+    assert found is not None
+    assert list(found) == ["z", "a"]
+
+
+def test_two_workloads_of_one_name_are_refused() -> None:
+    with pytest.raises(DataError, match="one name"):
+        read_workloads(["b:batch=1", "b:batch=2"])
 
 
 @pytest.mark.parametrize("text", ["b8", "b8:", ":ids=1", "b8:ids", "b8:ids=0", "b8:ids=1x", "a:b"])
 def test_a_malformed_workload_is_refused(text: str) -> None:
     with pytest.raises(DataError, match="b1:batch=1,length=32"):
-        read_workload(text)
+        read_workloads([text])
 
 
 def test_a_model_is_given_exactly_once() -> None:

@@ -237,3 +237,43 @@ def test_the_commands_do_the_same(running: tuple[str, Service], root: Path, tmp_
         ],
     )
     assert uploaded.exit_code == 0, uploaded.output
+
+
+def test_submit_posts_what_search_takes(running: tuple[str, Service], tmp_path: Path) -> None:
+    url, service = running
+    groups = tmp_path / "groups.toml"
+    groups.write_text(
+        "[[group]]\nname = 'a'\nlayers = ['x*']\nmetric = 'sqnr_list'\n"
+        "[[group]]\nname = 'b'\nlayers = ['*']\n"
+    )
+    posted = CliRunner().invoke(
+        app,
+        [
+            *("jobs", "submit", "--root", "r", "--model", "model", "--calibration", "data.jsonl"),
+            *("--test", "data.jsonl", "--max-drop", ".5", "--minimise", "weight_bytes"),
+            *("--workload", "b1:batch=1,length=8", "--workload", "b4:ids=4x8", "--fix", "x=w8"),
+            *("--effort", "5", "--seconds", "60", "--ranges", "entropy", "--pairs", "apart"),
+            *("--groups", str(groups), "--url", url, "--json"),
+        ],
+    )
+    assert posted.exit_code == 0, posted.output
+    asked = service.store.get(json.loads(posted.stdout)["name"].removeprefix("jobs/")).request
+    assert asked["max_drop"] == 0.5
+    assert asked["workloads"] == {"b1": {"batch": 1, "length": 8}, "b4": {"ids": [4, 8]}}
+    assert asked["groups"][0]["metric"] == "sqnr_list"
+    assert [asked[name] for name in ("effort", "seconds", "ranges", "pairs", "minimise")] == [
+        5.0, 60.0, "entropy", "apart", "weight_bytes"
+    ]  # fmt: skip
+
+
+def test_a_grouping_that_cannot_be_read_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    broken = tmp_path / "groups.toml"
+    broken.write_text("[[group]")
+    told = CliRunner().invoke(
+        app,
+        [
+            *("jobs", "submit", "--root", "r", "--model", "m", "--calibration", "d.jsonl"),
+            *("--budget", "weight_bytes=25%", "--groups", str(broken)),
+        ],
+    )
+    assert (told.exit_code, "[[group]]" in told.stderr) == (2, True)

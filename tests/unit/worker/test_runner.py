@@ -2,14 +2,18 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mpsearch.errors import DataError
+from mpsearch.jobs.request import JobRequest
+from mpsearch.search.grouping import LayerGroup
 from mpsearch.worker.assignment import Assignment, load_assignment
 from mpsearch.worker.inputs import Inputs
 from mpsearch.worker.outcome import NO_ROOM, failed, load_outcome
@@ -21,9 +25,24 @@ REQUEST = {
 }
 
 
-def run(folder: Path) -> "subprocess.CompletedProcess[bytes]":
+# Stands in for the search, and writes down what it is called with.
+STAND_IN = """
+import json, sys, types
+
+def search(model, calibration, **called):
+    with open("{called}", "w") as file:
+        json.dump(called, file, default=str)
+    raise ValueError
+
+sys.modules["mpsearch.workflow.search"] = types.ModuleType("mpsearch.workflow.search")
+sys.modules["mpsearch.workflow.search"].search = search
+"""
+
+
+def run(folder: Path, *, path: Path | None = None) -> "subprocess.CompletedProcess[bytes]":
     with subprocess.Popen(
         [sys.executable, "-m", "mpsearch.worker.runner", str(folder)],
+        env=os.environ | ({} if path is None else {"PYTHONPATH": str(path)}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,6 +78,51 @@ def test_an_error_becomes_the_outcome_and_its_trace_the_log(folder: Path) -> Non
     assert str(folder.parent / "model") in outcome.error.detail
     assert b"Traceback" in done.stderr
     assert not (folder / "result").exists()
+
+
+def test_every_field_of_a_request_reaches_the_search(folder: Path) -> None:
+    asked: dict[str, Any] = {
+        "budgets": {"latency@b4": "90%"},
+        "max_drop": 0.5,
+        "drop_of": "accuracy",
+        "minimise": "weight_bytes",
+        "task": "classification",
+        "formats": ["w8"],
+        "fixed": {"x": "w8"},
+        "runtime": "simulation",
+        "workloads": {"b1": {"batch": 1}, "b4": {"batch": 4}},
+        "threads": 2,
+        "seed": 7,
+        "solver": "highs",
+        "effort": 5.0,
+        "seconds": 60.0,
+        "ranges": "entropy",
+        "pairs": "apart",
+        "groups": "diffusion",
+    }
+    sources = {"model", "calibration", "validation", "test"}
+    assert set(asked) == set(JobRequest.model_fields) - sources
+    assignment = load_assignment(folder)
+    replace(assignment, request={**REQUEST, **asked}).save(folder)
+    (folder / "sitecustomize.py").write_text(STAND_IN.format(called=folder / "called.json"))
+    run(folder, path=folder)
+    called = json.loads((folder / "called.json").read_text())
+    assert {name: called[name] for name in asked} == asked
+    assert {"validation", "test"} <= set(called)
+
+
+def test_groups_of_a_request_are_those_of_the_search(folder: Path) -> None:
+    groups = [
+        {"name": "a", "layers": ["x*"], "metric": "sqnr_list"},
+        {"name": "b", "layers": ["*"]},
+    ]
+    assignment = load_assignment(folder)
+    replace(assignment, request={**REQUEST, "groups": groups}).save(folder)
+    (folder / "sitecustomize.py").write_text(STAND_IN.format(called=folder / "called.json"))
+    run(folder, path=folder)
+    first, second = json.loads((folder / "called.json").read_text())["groups"]
+    assert first == str(LayerGroup(name="a", layers=("x*",), metric="sqnr_list"))
+    assert second == str(LayerGroup(name="b", layers=("*",)))
 
 
 def test_what_is_not_ours_is_told_without_its_innards(folder: Path) -> None:
