@@ -13,7 +13,13 @@ class Op(StrEnum):
 
     LINEAR = "linear"
     CONV = "conv"
+    CONV_TRANSPOSE = "conv_transpose"
     EMBEDDING = "embedding"
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether a small weight slides over its input."""
+        return self in {Op.CONV, Op.CONV_TRANSPOSE}
 
 
 @final
@@ -21,7 +27,8 @@ class Op(StrEnum):
 class Layer:
     """One operator with a weight.
 
-    `name` is the path of its weight without `.weight`. Shapes are those of the example
+    `name` is the path of its weight without `.weight`. `weight_shape` is (outputs, inputs of
+    each output, ...), however the weight lies in the model. Shapes are those of the example
     inputs. `macs` counts multiply-accumulates of one forward pass over them, all `calls`
     together. `inputs_from` says which tensor it reads: layers with the same value share it.
     """

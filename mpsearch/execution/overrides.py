@@ -15,6 +15,7 @@ from mpsearch.execution.interpreter import Override
 from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.tracing.operators import LayerOperator, layer_operator
 from mpsearch.tracing.traced_model import TracedModel
+from mpsearch.tracing.weight_layout import as_in_model, outputs_first
 
 _FULL_BITS: Final = 32
 
@@ -64,7 +65,7 @@ def layer_override(
         operator = layer_operator(nodes[name])
         assert operator is not None
         overrides[name] = _override(
-            nodes[name].target,
+            nodes[name],
             operator=operator,
             store=store,
             quantizer=quantizer,
@@ -90,21 +91,21 @@ def with_weight(node: fx.Node, weight: Tensor) -> Override:
 
 
 class _Stored:
-    """The weight as the format holds it, in the orientation of the operator, made once."""
+    """The weight as the format holds it, in the layout of the operator, made once for each."""
 
     def __init__(self, traced: TracedModel, *, layer: Layer, number: Format) -> None:
         self.number = number
         self.layer = layer
         self._traced = traced
-        self._made: dict[bool, Tensor] = {}
+        self._made: dict[LayerOperator | None, Tensor] = {}
 
-    def weight(self, *, is_transposed: bool) -> Float[Tensor, "..."]:
-        if is_transposed not in self._made:
-            weight = self._traced.weight(self.layer.name)
-            turned = weight.t() if is_transposed else weight
+    def weight(self, node: fx.Node) -> Float[Tensor, "..."]:
+        operator = layer_operator(node)
+        if operator not in self._made:
+            turned = outputs_first(node, self._traced.weight(self.layer.name))
             stored = fake_quantise_weight(turned, self.number.weight, name=self.layer.name)
-            self._made[is_transposed] = stored.t() if is_transposed else stored
-        return self._made[is_transposed]
+            self._made[operator] = as_in_model(node, stored)
+        return self._made[operator]
 
     def input(
         self, values: Tensor, *, quantizer: ActivationQuantizer | None, dynamic_group: int | None
@@ -121,13 +122,15 @@ class _Stored:
 
 
 def _override(
-    target: Any,  # noqa: ANN401 - an operator of torch
+    node: fx.Node,
     *,
     operator: LayerOperator,
     store: _Stored,
     quantizer: ActivationQuantizer | None,
     dynamic_group: int | None,
 ) -> Override:
+    target: Any = node.target
+
     def looked_up(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - an operator's arguments
         # Rows have scales of their own, so only those that are read need to be rounded.
         rows = target(*args, **kwargs)
@@ -137,7 +140,7 @@ def _override(
 
     def compute(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - an operator's arguments
         changed = list(args)
-        changed[operator.weight] = store.weight(is_transposed=operator.is_transposed)
+        changed[operator.weight] = store.weight(node)
         changed[operator.input] = store.input(
             args[operator.input], quantizer=quantizer, dynamic_group=dynamic_group
         )

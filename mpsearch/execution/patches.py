@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED_NAMES = (
+    "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation",
+)  # fmt: skip
 
 
 def patches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Float[Tensor, "S G K P"]:
@@ -26,12 +29,45 @@ def patches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Float[Tensor, "S 
     if dimensions == 1:
         values, kernel = values[:, :, None], (1, *kernel)
         stride, dilation = (1, *stride), (1, *dilation)
-    groups = int(call.get("groups", 1))
     if set(kernel) == {1}:
         found = values[:, :, :: stride[0], :: stride[1]].flatten(2)
     else:
         found = functional.unfold(values, kernel, dilation=dilation, stride=stride)
-    return found.reshape(len(values), groups, -1, found.shape[-1])
+    return found.reshape(len(values), int(call.get("groups", 1)), -1, found.shape[-1])
+
+
+def transposed_patches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Float[Tensor, "S G K P"]:
+    """Return the same of `aten.conv_transpose1d` or `2d`, whose weight is taken outputs first.
+
+    A transposed convolution is a plain one of stride 1 over its input with zeros put between
+    the numbers, under the kernel turned round. Source: Dumoulin, Visin (2016), A guide to
+    convolution arithmetic for deep learning, section 4.
+    """
+    call = dict(zip(_TRANSPOSED_NAMES, args, strict=False)) | dict(kwargs)
+    values, kernel = call["input"], tuple(call["weight"].shape[2:])
+    dimensions = len(kernel)
+    stride, dilation = (_sizes(call.get(name, 1), dimensions) for name in ("stride", "dilation"))
+    padding, added = (
+        _sizes(call.get(name, 0), dimensions) for name in ("padding", "output_padding")
+    )
+    spans = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
+    ends = list(zip(spans, [a + b for a, b in zip(spans, added, strict=True)], strict=True))
+    # Negative ends cut off, which is what more padding than the kernel reaches asks for.
+    values = functional.pad(_spread(values, stride), [n for pair in reversed(ends) for n in pair])
+    if dimensions == 1:
+        values, kernel, dilation = values[:, :, None], (1, *kernel), (1, *dilation)
+    found = functional.unfold(values, kernel, dilation=dilation)
+    found = found.reshape(len(values), -1, *kernel, found.shape[-1]).flip(2, 3)
+    return found.reshape(len(values), int(call.get("groups", 1)), -1, found.shape[-1])
+
+
+def _spread(values: Tensor, stride: Sequence[int]) -> Tensor:
+    """Put stride - 1 zeros between neighbours along each dimension of space."""
+    sizes = [(size - 1) * step + 1 for size, step in zip(values.shape[2:], stride, strict=True)]
+    spread = values.new_zeros((*values.shape[:2], *sizes))
+    places = [slice(None), slice(None), *(slice(None, None, step) for step in stride)]
+    spread[tuple(places)] = values
+    return spread
 
 
 def _padded(

@@ -17,6 +17,7 @@ from mpsearch.execution.interpreter import (
     with_last_uses,
 )
 from mpsearch.execution.spilled_values import SpilledValues
+from mpsearch.tracing.operators import argument, layer_operator
 from mpsearch.tracing.trace import layer_macs
 from mpsearch.tracing.traced_model import TracedModel
 
@@ -118,8 +119,15 @@ class PrefixStore:
         value = node_value(self._traced, node, values=values, override=override)
         if node.name in self._weights:
             op, shape = self._weights[node.name]
-            self.macs += layer_macs(op, weight=shape, output=tuple(value.shape))
+            given = _shape_of_input(node, values=values)
+            self.macs += layer_macs(op, weight=shape, given=given, output=tuple(value.shape))
         return value
+
+
+def _shape_of_input(node: fx.Node, *, values: Mapping[fx.Node, Any]) -> tuple[int, ...]:
+    operator = layer_operator(node)
+    source = None if operator is None else argument(node, operator.input)
+    return () if source is None else tuple(values[source].shape)
 
 
 class _Layered(Mapping[fx.Node, Any]):

@@ -15,7 +15,7 @@ from mpsearch.execution.dynamic import dynamic_group_of
 from mpsearch.execution.interpreter import Afterwards, Override, evaluate, on_device_of
 from mpsearch.execution.overrides import layer_override
 from mpsearch.quant.fake_torch import round_to_bfloat16
-from mpsearch.tracing.program import call_of
+from mpsearch.tracing.call import call_of
 from mpsearch.tracing.trace import trace_model
 from mpsearch.tracing.traced_model import TracedModel
 

@@ -10,7 +10,6 @@ from jaxtyping import Shaped
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from mpsearch.core.graph import Op
 from mpsearch.errors import MeasurementError
 from mpsearch.execution.interpreter import Override, evaluate, on_device_of
 from mpsearch.tracing.operators import layer_operator
@@ -131,7 +130,7 @@ def _values(
 def _reduced(node: fx.Node, value: Tensor) -> Tensor:
     """Return mean squares over features, which tell samples apart and take little memory."""
     operator = layer_operator(node)
-    is_conv = operator is not None and operator.op is Op.CONV
+    is_conv = operator is not None and operator.op.is_convolution
     rows = value.flatten(start_dim=1) if is_conv else value
     return rows.double().square().mean(dim=-1)
 

@@ -16,8 +16,8 @@ from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.execution.interpreter import Override
 from mpsearch.execution.overrides import layer_override
 from mpsearch.quant.fake_torch import fake_quantise_weight
-from mpsearch.tracing.operators import layer_operator
 from mpsearch.tracing.traced_model import TracedModel
+from mpsearch.tracing.weight_layout import outputs_first
 
 _KEPT_BYTES: Final = 2**30  # unless a limit is given
 _FLOAT_BYTES: Final = 4
@@ -30,15 +30,6 @@ def changes_weight_only(op: Op, number: Format, *, dynamic_group: int | None) ->
     """
     is_dynamic = op is Op.LINEAR and dynamic_group is not None
     return number.activation is None and not number.is_floating and not is_dynamic
-
-
-def transposed_layers(traced: TracedModel) -> frozenset[str]:
-    """Return the layers whose weight stands as (inputs, outputs) in the model."""
-    operators = {node.name: layer_operator(node) for node in traced.module.graph.nodes}
-    firsts = {layer: operators[names[0]] for layer, names in traced.nodes.items()}
-    return frozenset(
-        layer for layer, operator in firsts.items() if operator and operator.is_transposed
-    )
 
 
 @final
@@ -67,12 +58,12 @@ class WeightChanges:
         self._overrides: dict[tuple[str, str], dict[str, Override]] = {}
         self._written: dict[tuple[str, str], Path] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._transposed = transposed_layers(traced)
+        nodes = {node.name: node for node in traced.module.graph.nodes}
+        self._first = {layer: nodes[names[0]] for layer, names in traced.nodes.items()}
 
     def weight(self, layer: str) -> Float[Tensor, "O ..."]:
         """Return the weight as (outputs, inputs, ...); rows of an embedding come first."""
-        weight = self._traced.weight(layer).detach()
-        return weight.t() if layer in self._transposed else weight
+        return outputs_first(self._first[layer], self._traced.weight(layer).detach())
 
     def change(self, layer: str, name: str) -> Float[Tensor, "O ..."]:
         """Return what the format adds to the weight, as (outputs, inputs, ...)."""

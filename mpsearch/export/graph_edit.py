@@ -11,7 +11,7 @@ from mpsearch.errors import ModelError
 
 LAYER_KEY: Final = "mpsearch.layer"
 PART_KEY: Final = "mpsearch.part"  # marks nodes that an exporter adds to do a layer's work
-_WEIGHT_INPUT: Final = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
+_WEIGHT_INPUT: Final = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1, "Gather": 0}
 
 _SHAPES: Final = frozenset({"Shape", "Size"})  # read the shape of a tensor, not its numbers
 

@@ -1,5 +1,6 @@
 """Put quantised weights into an ONNX graph: whole-number codes, scales, DequantizeLinear."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -14,6 +15,7 @@ from mpsearch.core.formats import Clipping, Format, Granularity, TensorFormat
 from mpsearch.core.graph import Op
 from mpsearch.errors import FormatError
 from mpsearch.export.graph_edit import LayerNode
+from mpsearch.export.weight_layout import WeightLayout, layout_of
 from mpsearch.quant.integer import QuantisedTensor, quantise_weight
 
 # What ONNX can store a whole number of so many bits in.
@@ -23,6 +25,7 @@ OP_OF: Final = {
     "MatMul": Op.LINEAR,
     "Gemm": Op.LINEAR,
     "Conv": Op.CONV,
+    "ConvTranspose": Op.CONV_TRANSPOSE,
     "Gather": Op.EMBEDDING,
 }
 
@@ -45,9 +48,16 @@ class WeightStore:
             FormatError: Groups do not divide the weight.
         """
         name = self.stored(found, number)
+        layout = layout_of(found)
         if all(name not in node.output for node in self.nodes):
-            self.nodes.append(_dequantize(name, number, inputs_first=has_inputs_first(found)))
-        return name
+            self.nodes.append(_dequantize(name, number, layout=layout))
+        if not layout.groups:
+            return name
+        turned = f"{name}.turned"
+        if all(turned not in node.output for node in self.nodes):
+            shape = self._tensor(found).dims
+            self.nodes.extend(_turned(name, turned, shape=shape, groups=layout.groups))
+        return turned
 
     def stored(self, found: LayerNode, number: TensorFormat) -> str:
         """Add the initialisers `<name>.codes` and `<name>.scale` once, and return the name.
@@ -61,29 +71,20 @@ class WeightStore:
         return self._names[key]
 
     def _store(self, found: LayerNode, number: TensorFormat) -> str:
-        tensor = next(t for t in self.model.graph.initializer if t.name == found.initializer)
-        inputs_first = has_inputs_first(found)
-        weight = numpy_helper.to_array(tensor)
-        stored = quantise_weight(
-            weight.T if inputs_first else weight, number, axis=0, name=found.layer
-        )
+        layout = layout_of(found)
+        weight = layout.outputs_first(numpy_helper.to_array(self._tensor(found)))
+        stored = quantise_weight(weight, number, axis=0, name=found.layer)
         name = f"{found.initializer}.{number.bits}bit"
         if number.group_size is not None:
             name += f".group{number.group_size}"
         if number.clipping is not Clipping.MINMAX:
             name += f".{number.clipping}"
-        self.model.graph.initializer.extend(_initializers(name, stored, inputs_first=inputs_first))
+        self.model.graph.initializer.extend(_initializers(name, stored, layout=layout))
         return name
 
-
-def has_inputs_first(found: LayerNode) -> bool:
-    """Return whether the initialiser is (in, out), the transpose of a Linear's own layout."""
-    if found.node.op_type == "MatMul":
-        return not found.transposed
-    if found.node.op_type == "Gemm":
-        given = {attribute.name: attribute.i for attribute in found.node.attribute}
-        return bool(given.get("transB", 0)) == found.transposed
-    return False
+    def _tensor(self, found: LayerNode) -> onnx.TensorProto:
+        tensors: Sequence[onnx.TensorProto] = self.model.graph.initializer
+        return next(tensor for tensor in tensors if tensor.name == found.initializer)
 
 
 def is_dynamic(format_: Format) -> bool:
@@ -106,7 +107,7 @@ def check_takes(format_: Format, *, layer: str, op: Op) -> None:
             "input. Expected a format of weights only: an embedding reads row numbers. Choose "
             "w8 or w4."
         )
-    if op is Op.CONV and is_dynamic(format_):
+    if op.is_convolution and is_dynamic(format_):
         raise FormatError(
             f"Layer {layer!r} is a convolution and asks for {format_.name!r}. Expected a range "
             "from calibration, for which runtimes have kernels. Choose w8a8 or w8."
@@ -142,8 +143,8 @@ def _check_storable(number: TensorFormat, *, layer: str, op: Op) -> None:
         )
 
 
-def _dequantize(name: str, number: TensorFormat, *, inputs_first: bool) -> onnx.NodeProto:
-    outputs_axis = 1 if inputs_first else 0
+def _dequantize(name: str, number: TensorFormat, *, layout: WeightLayout) -> onnx.NodeProto:
+    outputs_axis = 1 if layout.inputs_first else 0
     attributes = {"axis": outputs_axis}
     if number.group_size is not None:
         attributes = {"axis": 1 - outputs_axis, "block_size": number.group_size}
@@ -157,11 +158,30 @@ def _dequantize(name: str, number: TensorFormat, *, inputs_first: bool) -> onnx.
     return node
 
 
+def _turned(
+    name: str, turned: str, *, shape: Sequence[int], groups: int
+) -> tuple[onnx.NodeProto, ...]:
+    """Return nodes that swap outputs and inputs within each group, which no axis says."""
+    inputs, outputs, *kernel = shape
+    apart = [groups, outputs, inputs // groups, *kernel]
+    order = [0, 2, 1, *range(3, len(apart))]
+    return (
+        helper.make_node("Constant", [], [f"{turned}.apart"], value_ints=apart),
+        helper.make_node("Constant", [], [f"{turned}.shape"], value_ints=list(shape)),
+        helper.make_node("Reshape", [name, f"{turned}.apart"], [f"{turned}.groups"]),
+        helper.make_node("Transpose", [f"{turned}.groups"], [f"{turned}.swapped"], perm=order),
+        helper.make_node("Reshape", [f"{turned}.swapped", f"{turned}.shape"], [turned]),
+    )
+
+
 def _initializers(
-    name: str, stored: QuantisedTensor, *, inputs_first: bool
+    name: str, stored: QuantisedTensor, *, layout: WeightLayout
 ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
-    codes: Int8[ndarray, "..."] = stored.codes.T if inputs_first else stored.codes
-    scale = stored.scale.T if inputs_first else stored.scale
+    codes: Int8[ndarray, "..."] = stored.codes
+    scale = stored.scale
+    if layout.inputs_first:
+        codes = codes.swapaxes(0, 1)
+        scale = scale.T
     packed = np.ascontiguousarray(codes).astype(STORED_AS[stored.bits])
     return (
         numpy_helper.from_array(packed, f"{name}.codes"),

@@ -15,7 +15,8 @@ _WIDE: Final = ("f32", "bf16")
 _QUANTISED_INPUT: Final = ("u8",)
 # No runtime has a kernel that multiplies plain inputs of a convolution by small weights. Small
 # in the file is all that a byte budget asks for, so these may be widened while loading.
-_STORED_IN_FILES: Final = frozenset({"Convolution", "Conv", "FusedConv"})
+_TRANSPOSED: Final = frozenset({"Deconvolution", "ConvTranspose"})
+_STORED_IN_FILES: Final = frozenset({"Convolution", "Conv", "FusedConv"}) | _TRANSPOSED
 
 
 def found_support(format_: Format, kernel: Kernel, *, base: str) -> Support:
@@ -28,9 +29,9 @@ def found_support(format_: Format, kernel: Kernel, *, base: str) -> Support:
     if kernel == Kernel.folded():
         return Support.NATIVE
     if format_.is_floating:
-        # Gathering computes nothing, so the precision of a plain table is not the base's.
-        plain = (*_PLAIN[base], *(_PLAIN["fp32"] if kernel.type == _GATHERS else ()))
-        return Support.NATIVE if kernel.precision in plain else Support.NONE
+        return Support.NATIVE if kernel.precision in _plain(kernel, base) else Support.NONE
+    if format_.activation is not None and kernel.type in _TRANSPOSED:
+        return Support.NONE  # its inputs were left float, which nobody asks for
     stored = f"i{format_.weight.bits}"
     if kernel.weight != stored:
         return Support.STORAGE if _is_widened(format_, kernel, base=base) else Support.NONE
@@ -40,8 +41,16 @@ def found_support(format_: Format, kernel: Kernel, *, base: str) -> Support:
 
 def _is_widened(format_: Format, kernel: Kernel, *, base: str) -> bool:
     """Return whether a convolution of weights alone runs in the base, as an unquantised one."""
-    is_plain = kernel.precision in _PLAIN[base] and kernel.weight in _WIDE
+    is_plain = kernel.precision in _plain(kernel, base) and kernel.weight in _WIDE
     return format_.activation is None and kernel.type in _STORED_IN_FILES and is_plain
+
+
+def _plain(kernel: Kernel, base: str) -> tuple[str, ...]:
+    """Return in what a kernel may compute where nothing is quantised."""
+    # Gathering computes nothing, so the precision of a plain table is not the base's. Transposed
+    # convolutions have no kernels in bf16 for all shapes; those in fp32 lose less.
+    is_free = kernel.type == _GATHERS or kernel.type in _TRANSPOSED
+    return (*_PLAIN[base], *(_PLAIN["fp32"] if is_free else ()))
 
 
 def check_kernels(plan: Plan, kernels: Mapping[str, Kernel]) -> None:

@@ -15,7 +15,7 @@ CONTRIB: Final = "com.microsoft"
 _QUANTIZE: Final = "QuantizeLinear"
 _DEQUANTIZE: Final = "DequantizeLinear"
 _DYNAMIC: Final = "DynamicQuantizeLinear"
-_WEIGHT_SLOT: Final = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
+_WEIGHT_SLOT: Final = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1, "Gather": 0}
 _BIAS_SLOT: Final = 2
 _BITS: Final[Mapping[int, int]] = {onnx.TensorProto.INT8: 8, onnx.TensorProto.INT4: 4}
 

@@ -16,6 +16,7 @@ from mpsearch.errors import DeploymentError, FormatError
 from mpsearch.export import export_plan
 from mpsearch.export.graph_edit import LAYER_KEY
 from mpsearch.export.quantised_weights import is_dynamic
+from mpsearch.export.weight_layout import swapped_in_groups
 from mpsearch.quant.integer import quantise_weight
 from mpsearch.runtimes.comparison import compare_numbers
 from mpsearch.runtimes.kernel_check import found_support
@@ -145,11 +146,7 @@ def one_layer_onnx(layer: Layer, weight: ndarray, *, neighbour: bool) -> onnx.Mo
     With `neighbour` a small linear layer of that name follows another path to `second`.
     """
     rows = layer.op is Op.EMBEDDING
-    initializers = [
-        numpy_helper.from_array(
-            np.ascontiguousarray(weight.T if layer.op is Op.LINEAR else weight), "weight"
-        )
-    ]
+    initializers = [numpy_helper.from_array(_as_in_file(weight, layer), "weight")]
     main = _NODES[layer.op](layer)
     main.metadata_props.add(key=LAYER_KEY, value=layer.name)
     nodes = [main]
@@ -177,6 +174,16 @@ def one_layer_onnx(layer: Layer, weight: ndarray, *, neighbour: bool) -> onnx.Mo
     return helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION
     )
+
+
+def _as_in_file(weight: ndarray, layer: Layer) -> ndarray:
+    """Return a weight with its outputs first as the layer's node reads it."""
+    if layer.op is Op.LINEAR:
+        return np.ascontiguousarray(weight.T)
+    if layer.op is Op.CONV_TRANSPOSE:
+        groups = layer.input_shape[1] // layer.weight_shape[1]
+        return np.ascontiguousarray(swapped_in_groups(weight, groups=groups))
+    return np.ascontiguousarray(weight)
 
 
 def _linear(layer: Layer) -> onnx.NodeProto:  # noqa: ARG001 - one of a table of functions
@@ -208,4 +215,32 @@ def _conv(layer: Layer) -> onnx.NodeProto:
     )
 
 
-_NODES: Final = {Op.LINEAR: _linear, Op.EMBEDDING: _embedding, Op.CONV: _conv}
+def _conv_transpose(layer: Layer) -> onnx.NodeProto:
+    """Guess strides, padding and what is added that lead to the output's shape."""
+    kernel = layer.weight_shape[2:]
+    pairs = list(zip(layer.input_shape[2:], layer.output_shape[2:], strict=True))
+    strides = [max(1, round(after / before)) for before, after in pairs]
+    cut = [
+        (before - 1) * stride + size - after
+        for (before, after), stride, size in zip(pairs, strides, kernel, strict=True)
+    ]
+    begin, end = [max(0, size) // 2 for size in cut], [-(-max(0, size) // 2) for size in cut]
+    return helper.make_node(
+        "ConvTranspose",
+        [_INPUT, "weight"],
+        ["output"],
+        name="layer",
+        kernel_shape=list(kernel),
+        strides=strides,
+        pads=begin + end,
+        output_padding=[max(0, -size) for size in cut],
+        group=layer.input_shape[1] // layer.weight_shape[1],
+    )
+
+
+_NODES: Final = {
+    Op.LINEAR: _linear,
+    Op.EMBEDDING: _embedding,
+    Op.CONV: _conv,
+    Op.CONV_TRANSPOSE: _conv_transpose,
+}

@@ -24,7 +24,7 @@ Options: TypeAlias = Any  # the same
 # Which input of a node is the weight, by its operator.
 _WEIGHT_SLOT: Final = {
     "MatMul": 1, "FusedMatMul": 1, "Gemm": 1, "FusedGemm": 1, "Conv": 1, "FusedConv": 1,
-    "Gather": 0, "MatMulIntegerToFloat": 1, "QLinearConv": 3, "ConvInteger": 1,
+    "ConvTranspose": 1, "Gather": 0, "MatMulIntegerToFloat": 1, "QLinearConv": 3, "ConvInteger": 1,
     "MatMulNBits": 1, "GatherBlockQuantized": 0, "DynamicQuantizeMatMul": 1,
 }  # fmt: skip
 _OF_CODES: Final = frozenset(

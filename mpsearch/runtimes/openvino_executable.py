@@ -15,7 +15,9 @@ from mpsearch.runtimes.kernel_check import check_kernels
 from mpsearch.runtimes.runtime import AbstractExecutable, Kernel, NodeTime
 
 # What OpenVINO calls a node that multiplies or gathers a weight.
-_COMPUTING: Final = frozenset({"FullyConnected", "MatMul", "Convolution", "Gather"})
+_COMPUTING: Final = frozenset(
+    {"FullyConnected", "MatMul", "Convolution", "Deconvolution", "Gather"}
+)
 _CONSTANT: Final = "Const"
 _PRODUCT: Final = "/WithoutBiases"
 _GENERATED: Final = "Subgraph"  # a loop that OpenVINO compiles for several operators at once

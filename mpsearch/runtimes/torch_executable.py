@@ -31,7 +31,9 @@ _TYPES: Final = {
     torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "i8", torch.uint8: "u8",
 }  # fmt: skip
 _SIGNED: Final = {"s8": "i8", "s4": "i4"}  # oneDNN's words for what other runtimes call so
-_KIND_OF: Final = {"Gather": "Gather", "Conv": "Convolution"}
+_KIND_OF: Final = {
+    "Gather": "Gather", "Conv": "Convolution", "ConvTranspose": "Convolution",
+}  # fmt: skip
 _PRODUCT: Final = "FullyConnected"
 _KEPT: Final = 8  # programs of different shapes; an older one is recorded again
 _TRIED: Final = 8  # of a size that the file leaves open, when kernels are asked for before a run

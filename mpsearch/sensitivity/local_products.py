@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpsearch.core.graph import Layer, Op
-from mpsearch.execution.patches import patches
+from mpsearch.execution.patches import patches, transposed_patches
 from mpsearch.execution.sample_axis import SampleAxes
 from mpsearch.execution.tapped import Tap
 from mpsearch.execution.weight_changes import WeightChanges, changes_weight_only
 from mpsearch.sensitivity.request import Request
 from mpsearch.tracing.operators import LayerOperator, layer_operator
 from mpsearch.tracing.trace import layer_macs
+from mpsearch.tracing.weight_layout import as_in_model
 
 _CHUNK_BYTES: Final = 2**26  # of per-sample gradients and patches that exist at once
 _FLOAT_BYTES: Final = 4
@@ -138,7 +139,12 @@ class LocalProducts:
     def _change(self, tap: Tap, name: str) -> Float[Tensor, "..."]:
         """Return dY of the node."""
         layer = self._layers[tap.node.name]
-        self.macs += layer_macs(layer.op, weight=layer.weight_shape, output=tuple(tap.value.shape))
+        self.macs += layer_macs(
+            layer.op,
+            weight=layer.weight_shape,
+            given=tuple(tap.args[_operator(tap).input].shape),
+            output=tuple(tap.value.shape),
+        )
         if not self._is_of_weight(layer, name):
             changed: Tensor = self._changes.overrides(layer.name, name)[tap.node.name](
                 *tap.args, **tap.kwargs
@@ -147,7 +153,7 @@ class LocalProducts:
         operator = _operator(tap)
         change = self._changes.change(layer.name, name)
         args = list(tap.args)
-        args[operator.weight] = change.t() if operator.is_transposed else change
+        args[operator.weight] = as_in_model(tap.node, change)
         for place in _bias_places(tap, operator):
             args[place] = torch.zeros_like(args[place])
         target: Any = tap.node.target
@@ -193,11 +199,11 @@ class LocalProducts:
         frames, kernel = x.shape[1], prod(layer.weight_shape[1:])
         places = prod(g.shape[3:])
         groups = x.shape[2] // layer.weight_shape[1]
+        taken = transposed_patches if layer.op is Op.CONV_TRANSPOSE else patches
         weight = layer.weight_shape[0] * kernel
         for rows in self._chunks(tap, each=max(weight, groups * kernel * frames * places)):
-            found = patches((x[rows].flatten(0, 1), *tap.args[1:]), tap.kwargs).reshape(
-                -1, frames, groups, kernel, places
-            )
+            call = (x[rows].flatten(0, 1), *tap.args[1:])
+            found = taken(call, tap.kwargs).reshape(-1, frames, groups, kernel, places)
             direction = g[rows].reshape(len(found), frames, groups, -1, places)
             yield torch.einsum("sfgop,sfgkp->sgok", direction, found)
 

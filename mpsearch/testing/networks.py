@@ -82,6 +82,23 @@ class Residual(nn.Module):
         return _tensor(self.head(x.mean((2, 3))))
 
 
+class Upscaling(nn.Module):
+    """Transposed convolutions, plain, grouped and depthwise, behind one of one dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat = nn.ConvTranspose1d(16, 16, 3, padding=1, bias=False)
+        self.whole = nn.ConvTranspose2d(16, 16, 3, stride=2, padding=1, output_padding=1)
+        self.grouped = nn.ConvTranspose2d(16, 32, 4, stride=2, padding=1, groups=4)
+        self.depthwise = nn.ConvTranspose2d(32, 32, 3, padding=1, groups=32)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Run the network."""
+        x = functional.relu(self.flat(image.flatten(2)).view_as(image))
+        x = functional.relu(self.grouped(functional.relu(self.whole(x))))
+        return _tensor(self.depthwise(x))
+
+
 class Transformer(nn.Module):
     """Tokens to logits through torch's own encoder layer; named, structured outputs."""
 
@@ -127,6 +144,12 @@ def residual() -> tuple[nn.Module, dict[str, Tensor]]:
     """Return the small residual network with two images."""
     torch.manual_seed(4)
     return Residual().eval(), {"image": torch.randn(2, 3, 16, 16)}
+
+
+def upscaling() -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return the transposed convolutions with two small images."""
+    torch.manual_seed(5)
+    return Upscaling().eval(), {"image": torch.randn(2, 16, 4, 4)}
 
 
 def transformer() -> tuple[nn.Module, dict[str, Tensor]]:

@@ -22,7 +22,7 @@ from mpsearch.errors import (
 from mpsearch.execution import quantised, run
 from mpsearch.export import export_plan
 from mpsearch.runtimes import AbstractExecutable, AbstractRuntime, agrees_with_simulation
-from mpsearch.testing.networks import residual
+from mpsearch.testing.networks import Network, residual, upscaling
 from mpsearch.testing.small_onnx import ROWS, SmallModel, small_layers, small_model
 from mpsearch.tracing import TracedModel, base_onnx, trace_model
 
@@ -56,12 +56,16 @@ class RuntimeLaws(ABC):
                     for executable in (dynamic, static):
                         self._assert_numbers(executable, model, plan=plan, shape=(batch, length))
 
-    def test_what_is_claimed_of_convolutions_runs_with_right_numbers(self) -> None:
+    @pytest.mark.parametrize("network", [residual, upscaling])
+    def test_what_is_claimed_of_convolutions_runs_with_right_numbers(
+        self, network: Network
+    ) -> None:
         runtime = self.runtime()
-        module, example = residual()
+        module, example = network()
         traced = trace_model(module, example)
         base_file = base_onnx(traced)
-        batch = {"image": torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
+        shape = (3, *example["image"].shape[1:])
+        batch = {"image": torch.randn(shape, generator=torch.Generator().manual_seed(0))}
         plain = _numbers(run(traced, batch))
         for base in runtime.bases:
             for assignment in _claimed_of(traced, runtime=runtime, base=base):
@@ -75,7 +79,7 @@ class RuntimeLaws(ABC):
                 built = runtime.build(
                     export_plan(base_file, plan),
                     settings=plan.settings,
-                    workload=Workload(name="w", shapes={"image": (3, 3, 16, 16)}),
+                    workload=Workload(name="w", shapes={"image": shape}),
                 )
                 built.assert_kernels(plan)
                 found = built.run({"image": batch["image"].numpy()})

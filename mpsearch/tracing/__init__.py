@@ -4,7 +4,7 @@ from mpsearch.tracing.base_onnx import base_onnx
 from mpsearch.tracing.folder import LoadedModel, load_folder
 from mpsearch.tracing.onnx_import.model import OnnxModel, load_onnx
 from mpsearch.tracing.onnx_model import trace_onnx
-from mpsearch.tracing.trace import trace_model
+from mpsearch.tracing.trace import trace_model, trace_program
 from mpsearch.tracing.traced_model import TracedModel
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "load_onnx",
     "trace_model",
     "trace_onnx",
+    "trace_program",
 ]

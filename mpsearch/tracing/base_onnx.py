@@ -23,7 +23,8 @@ OPSET: Final = 21  # the first with 4-bit integers and blocked dequantisation
 _NODE_KEY: Final = "pkg.torch.onnx.fx_node"
 # The exporter's own decomposition turns conv2d into convolution and linear into addmm.
 _TARGET: Final = re.compile(
-    r"target=torch\.ops\.aten\.(linear|addmm|mm|matmul|conv1d|conv2d|convolution|embedding)\."
+    r"target=torch\.ops\.aten\.(linear|addmm|mm|matmul|embedding"
+    r"|conv1d|conv2d|conv_transpose1d|conv_transpose2d|convolution)\."
 )
 _REFERENCE: Final = re.compile(r"%(\w+)")
 
@@ -33,7 +34,7 @@ def base_onnx(traced: TracedModel) -> onnx.ModelProto:
 
     A model that was read from an ONNX file keeps the nodes of that file.
 
-    A layer's MatMul, Gemm, Conv or Gather carries `mpsearch.layer` = its name in
+    A layer's MatMul, Gemm, Conv, ConvTranspose or Gather carries `mpsearch.layer` = its name in
     `metadata_props` (several nodes where the layer runs several times). Weights are
     initialisers. Inputs and outputs are called as in `traced`.
 
@@ -57,7 +58,7 @@ def base_onnx(traced: TracedModel) -> onnx.ModelProto:
     if missing:
         first = next(name for name in traced.graph.names if name in missing)
         raise ModelError(
-            f"The ONNX exporter left no MatMul, Gemm, Conv or Gather for {len(missing)} of "
+            f"The ONNX exporter left no {', '.join(sorted(COMPUTING))} for {len(missing)} of "
             f"{len(traced.graph.names)} layers, first {first!r}. Expected one node for each. "
             "Check that the layer's output is used, and that torch is the tested version."
         )

@@ -1,6 +1,6 @@
 """The layers of a graph: which nodes run them, and how tensors flow between them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, final
 
@@ -106,10 +106,16 @@ def input_source(layer: FoundLayer) -> str:
 
 def tensor_aliases(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Return, for each path of a parameter or buffer, all paths of the same tensor."""
-    named = [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]
+    return same_tensors(
+        [
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        ]
+    )
+
+
+def same_tensors(named: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[str, ...]]:
+    """Return, for each name, all names that go with the same tensor."""
     groups: dict[int, list[str]] = {}
     for path, tensor in named:
         groups.setdefault(id(tensor), []).append(path)
@@ -126,7 +132,7 @@ def _weight_use(module: fx.GraphModule, node: fx.Node) -> tuple[LayerOperator, s
     is_matrix = tensor.ndim == _MATRIX
     # A matrix product with a constant (rotary tables, pooling masks) is no layer.
     is_learned = operator.op is not Op.LINEAR or isinstance(tensor, nn.Parameter)
-    fits = is_learned and (is_matrix or operator.op is Op.CONV)
+    fits = is_learned and (is_matrix or operator.op.is_convolution)
     return (operator, path) if fits else None
 
 

@@ -13,7 +13,7 @@ from mpsearch.tracing.onnx_import.tensors import ONNX_TYPES, to_proto
 from mpsearch.tracing.traced_model import TracedModel, tensor_at
 
 LAYER_KEY: Final = "mpsearch.layer"
-COMPUTING: Final = frozenset({"MatMul", "Gemm", "Conv", "Gather"})
+COMPUTING: Final = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Gather"})
 _LARGEST_FILE: Final = 2**31 - 2**24  # protobuf's limit, less room for the structure
 
 

@@ -8,11 +8,11 @@ from typing import Final
 from torch import Tensor, fx
 
 from mpsearch.errors import DataError
+from mpsearch.tracing.call import Call
 from mpsearch.tracing.layers import NameOf
 from mpsearch.tracing.onnx_base import onnx_output_of
 from mpsearch.tracing.onnx_import.model import OnnxInput, OnnxModel, load_onnx
 from mpsearch.tracing.onnx_import.tensors import torch_type
-from mpsearch.tracing.program import Call
 from mpsearch.tracing.trace import trace_call
 from mpsearch.tracing.traced_model import TracedModel
 

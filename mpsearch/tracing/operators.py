@@ -30,6 +30,8 @@ LAYER_OPERATORS: Final[dict[str, LayerOperator]] = {
     "aten.addmm": LayerOperator(op=Op.LINEAR, weight=2, input=1, bias=0, is_transposed=True),
     "aten.conv1d": LayerOperator(op=Op.CONV, bias=2),
     "aten.conv2d": LayerOperator(op=Op.CONV, bias=2),
+    "aten.conv_transpose1d": LayerOperator(op=Op.CONV_TRANSPOSE, bias=2),
+    "aten.conv_transpose2d": LayerOperator(op=Op.CONV_TRANSPOSE, bias=2),
     "aten.embedding": LayerOperator(op=Op.EMBEDDING, weight=0, input=1),
 }
 

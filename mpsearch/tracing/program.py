@@ -1,89 +1,24 @@
 """A module to an exported program whose layers all read their parameter directly."""
 
-import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final, final
+from typing import Final
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from mpsearch.errors import DataError, ModelError
+from mpsearch.errors import ModelError
+from mpsearch.tracing.call import Call, register_dataclasses_, without_dataclasses
 from mpsearch.tracing.operators import argument, layer_operator, operator_name, weight_source
 
 _LOG = logging.getLogger("mpsearch.tracing")
 _MATRIX: Final = 2  # dimensions
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """How a model is called: positional and named arguments, and its inputs by name.
-
-    `free` holds, for each input, the dimensions that may vary; None leaves the choice to
-    `export_program`.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    names: tuple[str, ...]
-    free: tuple[frozenset[int], ...] | None = None
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return the inputs in the order of `names`."""
-        flat: list[Tensor] = []
-        for value in (*self.args, *self.kwargs.values()):
-            flat.extend(value.values() if isinstance(value, Mapping) else [value])
-        return tuple(flat)
-
-    def with_tensors(self, tensors: Sequence[Any]) -> "Call":
-        """Return the same call of other tensors, or of what stands for them."""
-        rest = iter(tensors)
-
-        def filled(value: object) -> object:
-            return {key: next(rest) for key in value} if isinstance(value, Mapping) else next(rest)
-
-        args = tuple(filled(value) for value in self.args)
-        kwargs = {key: filled(value) for key, value in self.kwargs.items()}
-        return replace(self, args=args, kwargs=kwargs)
-
-
-def call_of(model: nn.Module, example: Mapping[str, Tensor] | Sequence[Tensor]) -> Call:
-    """Find out how `model.forward` takes the example inputs.
-
-    A sequence is passed by position, a mapping by name, or as one dict where `forward`
-    has a single parameter of another name.
-
-    Raises:
-        DataError: The example is empty, holds something else than tensors, or does not fit.
-    """
-    values = list(example.values()) if isinstance(example, Mapping) else list(example)
-    if not values or not all(isinstance(value, Tensor) and value.ndim for value in values):
-        raise DataError(
-            f"The example inputs are {[type(value).__name__ for value in values]}. Expected at "
-            "least one tensor, each with a batch dimension. Pass a dict or tuple of tensors."
-        )
-    parameters = inspect.signature(model.forward).parameters
-    kinds = {parameter.kind for parameter in parameters.values()}
-    if not isinstance(example, Mapping):
-        names = [name for name, each in parameters.items() if each.kind is not each.VAR_POSITIONAL]
-        names += [f"input_{place}" for place in range(len(names), len(values))]
-        return Call(args=tuple(values), kwargs={}, names=tuple(names[: len(values)]))
-    if set(example) <= set(parameters) or inspect.Parameter.VAR_KEYWORD in kinds:
-        # In the order of the signature: the graph's placeholders stand in it.
-        order = [name for name in parameters if name in example]
-        order += [name for name in example if name not in order]
-        return Call(args=(), kwargs={name: example[name] for name in order}, names=tuple(order))
-    if len(parameters) == 1:
-        return Call(args=(dict(example),), kwargs={}, names=tuple(example))
-    raise DataError(
-        f"The example has the inputs {sorted(example)}, the model takes {sorted(parameters)}. "
-        "Expected names of its parameters. Rename the inputs."
-    )
+_DROPS: Final = 2  # place of `train` among the arguments of aten.dropout
+_NORM_TRAINS: Final = 5  # the same of norms
+_NORMS: Final = frozenset({"aten.batch_norm", "aten.instance_norm"})
+_TRAINING: Final = frozenset({"aten.native_dropout", "aten._native_batch_norm_legit_functional"})
 
 
 def export_program(model: nn.Module, call: Call) -> ExportedProgram:
@@ -96,13 +31,48 @@ def export_program(model: nn.Module, call: Call) -> ExportedProgram:
         ModelError: `torch.export` fails.
     """
     with _evaluating(model):
-        program = _export(model, call)
+        try:
+            program = _export(model, call)
+        except ModelError:
+            # torch looks into registered classes only, and what comes out shows when it runs.
+            if not _returns_new_dataclass(model, call):
+                raise
+            program = _export(model, call)
+    return readable(program)
+
+
+def readable(program: ExportedProgram) -> ExportedProgram:
+    """Return the program without in-place operators, whose layers read their weight directly.
+
+    It is changed in place where it has no such operators.
+    """
     if any(_mutates(node) for node in program.graph.nodes):
         # An empty table decomposes nothing and only makes the graph functional.
         program = program.run_decompositions({})
         _allow_any_layout_(program.graph_module)
     _read_weights_directly_(program)
     return program
+
+
+def check_evaluating(program: ExportedProgram) -> None:
+    """Refuse a program that was exported while its model was training.
+
+    Raises:
+        ModelError: Dropout drops, or a norm follows the batch.
+    """
+    for node in program.graph.nodes:
+        name = operator_name(node)
+        is_training = (
+            (name == "aten.dropout" and len(node.args) > _DROPS and node.args[_DROPS] is True)
+            or name in _TRAINING
+            or (name in _NORMS and node.args[_NORM_TRAINS] is True)
+        )
+        if is_training:
+            raise ModelError(
+                f"The exported program was training: its operator {node.name!r} ({name}) changes "
+                "with every run. Expected a program of a model in eval mode. Call model.eval() "
+                "before torch.export."
+            )
 
 
 def _export(model: nn.Module, call: Call) -> ExportedProgram:
@@ -115,12 +85,13 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
     for attempt in attempts:
         # AUTO keeps a size dynamic unless the model fixes it.
         shapes = attempt.with_tensors([dict.fromkeys(sizes, Dim.AUTO) for sizes in free])
+        wanted = shapes.args if attempt.args else dict(shapes.kwargs)
         try:
             return torch.export.export(
                 model,
                 attempt.args,
                 dict(attempt.kwargs),
-                dynamic_shapes=shapes.args if attempt.args else dict(shapes.kwargs),
+                dynamic_shapes=without_dataclasses(wanted),
             )
         except Exception as error:  # noqa: BLE001 - user code runs here: it may raise anything
             failure = failure or error
@@ -134,6 +105,14 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
         "control flow does not depend on the data. Rewrite that part with torch.where or "
         "torch.cond, or pass the submodule that holds the layers."
     ) from failure
+
+
+def _returns_new_dataclass(model: nn.Module, call: Call) -> bool:
+    """Return whether the model returns a dataclass that torch did not know, and now knows."""
+    try:
+        return register_dataclasses_(model(*call.args, **call.kwargs))
+    except Exception:  # noqa: BLE001 - user code runs here; why it fails is told already
+        return False
 
 
 def _free_sizes(value: Tensor) -> frozenset[int]:

@@ -1,6 +1,7 @@
 """From a torch module to its graph, with every layer found, counted and named."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.export import ExportedProgram
 from mpsearch.core.cache import content_hash
 from mpsearch.core.graph import Layer, LayerGraph, Op
 from mpsearch.errors import DataError
+from mpsearch.tracing.call import Call, call_of, part_name
 from mpsearch.tracing.layers import (
     FoundLayer,
     NameOf,
@@ -18,27 +20,31 @@ from mpsearch.tracing.layers import (
     find_layers,
     input_source,
     name_by_path,
+    same_tensors,
     tensor_aliases,
     tied_weights,
 )
-from mpsearch.tracing.operators import argument
-from mpsearch.tracing.program import Call, call_of, export_program
+from mpsearch.tracing.operators import argument, layer_operator
+from mpsearch.tracing.program import check_evaluating, export_program, readable
 from mpsearch.tracing.traced_model import TracedModel, tensor_at
+from mpsearch.tracing.weight_layout import outputs_first
 
 
 def trace_model(
-    model: nn.Module, example: Mapping[str, Tensor] | Sequence[Tensor], *, root: str = ""
+    model: nn.Module, example: Mapping[str, Any] | Sequence[Any], *, root: str = ""
 ) -> TracedModel:
     """Turn a module into a graph of ATen operators, in eval mode, and find its layers.
 
     Batch (first size of every input) and length (second size of integer inputs) stay
-    dynamic where the model allows it. Layers are Linear, Conv1d, Conv2d and Embedding, as
-    modules or functions, and matrix products with a parameter. The model keeps its mode and
+    dynamic where the model allows it. Layers are Linear, Conv1d, Conv2d, their
+    transposed forms and Embedding, as modules or functions, and matrix products with a
+    parameter. The model keeps its mode and
     its parameters, which the result shares. `root` is cut off the layers' names.
 
     Args:
         model: Any module that `torch.export` can read.
-        example: Its inputs: a mapping by name, or a sequence by position.
+        example: Its inputs: a mapping by name, or a sequence by position. An input may be a
+            tensor, or a dict, tuple or dataclass of tensors, which become inputs of their own.
         root: A prefix of paths that a wrapper adds, such as "model.".
 
     Raises:
@@ -53,21 +59,62 @@ def trace_model(
     return trace_call(model, call_of(model, example), name_of=name_by_path(root))
 
 
+def trace_program(program: ExportedProgram) -> TracedModel:
+    """Turn a program of `torch.export` into a graph, as `trace_model` does with a module.
+
+    Its inputs keep the names and the free sizes that they were exported with, and the tensors
+    that it was exported with are the example. The program itself stays as it is.
+
+    Raises:
+        ModelError: It was exported in training mode, or has no layers.
+        DataError: It holds no example, or inputs that are no tensors.
+    """
+    check_evaluating(program)
+    names = tuple(str(name) for name in program.graph_signature.user_inputs)
+    values = pytree.tree_leaves(program.example_inputs)
+    if len(names) != len(values) or not all(isinstance(value, Tensor) for value in values):
+        raise DataError(
+            f"The exported program takes {len(names)} inputs and holds {len(values)} example "
+            "values. Expected a tensor for each. Export it with tensors alone, and keep them."
+        )
+    # Copied, since weights are rewired in place; the tensors are shared.
+    own = readable(program.run_decompositions({}))
+    return _traced(
+        own,
+        aliases=same_tensors(own.state_dict.items()),
+        tensors=dict(zip(names, values, strict=True)),
+        name_of=name_by_path(""),
+    )
+
+
 def trace_call(model: nn.Module, call: Call, *, name_of: NameOf) -> TracedModel:
     """Do the work of `trace_model` for how a model is called and how its layers are named."""
-    program = export_program(model, call)
+    return _traced(
+        export_program(model, call),
+        aliases=tensor_aliases(model),
+        tensors=dict(zip(call.names, call.tensors, strict=True)),
+        name_of=name_of,
+    )
+
+
+def _traced(
+    program: ExportedProgram,
+    *,
+    aliases: Mapping[str, tuple[str, ...]],
+    tensors: Mapping[str, Tensor],
+    name_of: NameOf,
+) -> TracedModel:
     module = program.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):  # torch says so; its annotation does not
         raise TypeError(type(module))
-    layers = find_layers(module, aliases=tensor_aliases(model), name_of=name_of)
-    tensors = dict(zip(call.names, call.tensors, strict=True))
-    graph = _layer_graph(module, layers, inputs=call.tensors)
+    layers = find_layers(module, aliases=aliases, name_of=name_of)
+    graph = _layer_graph(module, layers, inputs=tuple(tensors.values()))
     return TracedModel(
         module=module,
         graph=graph,
         nodes={layer.name: tuple(node.name for node in layer.nodes) for layer in layers},
         weights={layer.name: layer.weight for layer in layers},
-        input_names=call.names,
+        input_names=tuple(tensors),
         output_names=_output_names(program),
         example=tensors,
         program=program,
@@ -116,19 +163,21 @@ def _layer(
     module: fx.GraphModule, found: FoundLayer, *, shapes: Mapping[str, tuple[int, ...]]
 ) -> Layer:
     node = found.nodes[0]
-    source = argument(node, found.operator.input)
-    weight = tuple(tensor_at(module, found.weight).shape)
-    if found.operator.is_transposed:
-        weight = weight[::-1]
+    weight = tuple(outputs_first(node, tensor_at(module, found.weight)).shape)
     macs = sum(
-        layer_macs(found.operator.op, weight=weight, output=shapes[each.name])
+        layer_macs(
+            found.operator.op,
+            weight=weight,
+            given=_shape_of_input(each, shapes=shapes),
+            output=shapes[each.name],
+        )
         for each in found.nodes
     )
     return Layer(
         name=found.name,
         op=found.operator.op,
         weight_shape=weight,
-        input_shape=() if source is None else shapes[source.name],
+        input_shape=_shape_of_input(node, shapes=shapes),
         output_shape=shapes[node.name],
         macs=macs,
         inputs_from=input_source(found),
@@ -136,21 +185,33 @@ def _layer(
     )
 
 
-def layer_macs(op: Op, *, weight: tuple[int, ...], output: tuple[int, ...]) -> int:
+def _shape_of_input(node: fx.Node, *, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    operator = layer_operator(node)
+    source = None if operator is None else argument(node, operator.input)
+    return () if source is None else shapes[source.name]
+
+
+def layer_macs(
+    op: Op, *, weight: tuple[int, ...], given: tuple[int, ...], output: tuple[int, ...]
+) -> int:
     """Return the multiply-accumulates of one call: output numbers x inputs of each.
 
-    A weight is (outputs, inputs, ...); looking up an embedding multiplies nothing.
+    A weight is (outputs, inputs, ...); looking up an embedding multiplies nothing. A transposed
+    convolution meets its whole weight once at each place of what it is `given`, whose shape is
+    (samples, inputs, places, ...).
 
     Example:
-        >>> layer_macs(Op.CONV, weight=(8, 3, 3, 3), output=(1, 8, 10, 10))
+        >>> layer_macs(Op.CONV, weight=(8, 3, 3, 3), given=(1, 3, 12, 12), output=(1, 8, 10, 10))
         21600
+        >>> layer_macs(Op.CONV_TRANSPOSE, weight=(3, 8, 2, 2), given=(1, 8, 5, 5),
+        ...            output=(1, 3, 10, 10))
+        2400
     """
     if op is Op.EMBEDDING:
         return 0
-    count = 1
-    for size in (*output, *weight[1:]):
-        count *= size
-    return count
+    if op is Op.CONV_TRANSPOSE:
+        return given[0] * prod(given[2:]) * prod(weight)
+    return prod(output) * prod(weight[1:])
 
 
 def _fingerprint(module: fx.GraphModule) -> str:
@@ -184,19 +245,7 @@ def _output_names(program: ExportedProgram) -> tuple[str, ...]:
     count = len(program.graph_signature.user_outputs)
     if spec is None:
         return tuple(f"output_{place}" for place in range(count))
-    tree = pytree.tree_unflatten([None] * spec.num_leaves, spec)
-    paths = [path for path, _ in pytree.tree_flatten_with_path(tree, is_leaf=_is_none)[0]]
-    names = ["_".join(_part(key) for key in path) or "output" for path in paths]
+    tree = pytree.tree_unflatten([0] * spec.num_leaves, spec)
+    paths = [path for path, _ in pytree.tree_flatten_with_path(tree)[0]]
+    names = ["_".join(part_name(key) for key in path) or "output" for path in paths]
     return tuple(f"output_{name}" if name[0].isdigit() else name for name in names)
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _part(key: object) -> str:
-    """Return the text of a step into a tree: a key, a place or a field."""
-    for field in ("key", "idx", "name"):
-        if hasattr(key, field):
-            return str(getattr(key, field))
-    return str(key)

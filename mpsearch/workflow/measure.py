@@ -40,21 +40,25 @@ from mpsearch.workflow.workloads import WorkloadRequest
 PLACEMENT: Final = "layer_inputs"
 _BITS: Final = ("w8", "w6", "w5", "w4", "w3", "w2")
 # Unless formats are asked for. Rows of a table and channels of a convolution take one scale
-# each; of a matrix, groups lose less than rows at nearly the same size.
+# each; of a matrix, groups lose less than rows at nearly the same size. No runtime here reads
+# codes as the input of a transposed convolution.
 _DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
     "openvino": {
         Op.LINEAR: ("w8a8", "w8", "w4g128"),
         Op.CONV: ("w8a8", "w8", "w4"),
+        Op.CONV_TRANSPOSE: ("w8", "w4"),
         Op.EMBEDDING: ("w8", "w4"),
     },
     "onnxruntime": {
         Op.LINEAR: ("w8a8", "w8a8-dynamic", "w8", "w4g128"),
         Op.CONV: ("w8a8", "w8", "w4"),
+        Op.CONV_TRANSPOSE: ("w8", "w4"),
         Op.EMBEDDING: ("w8", "w4"),
     },
     "torch": {
         Op.LINEAR: ("w8a8",),
         Op.CONV: ("w8a8", "w8", "w4"),
+        Op.CONV_TRANSPOSE: ("w8", "w4"),
         Op.EMBEDDING: ("w8",),
     },
     "simulation": dict.fromkeys(Op, _BITS),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy import ndarray
 from onnx import TensorProto, helper, numpy_helper
@@ -75,6 +76,35 @@ def test_convolutions_are_quantised_per_output_channel(format_name: str, group: 
     stored = quantise_weight(weight, format_named(format_name).weight).dequantise()
     plain = _one_node(helper.make_node("Conv", ["x", "w"], ["y"], group=group), stored, rank=4)
     np.testing.assert_allclose(_run(exported, x), _run(plain, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("format_name", ["w8", "w4", "w8a8"])
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_transposed_convolutions_are_quantised_per_output_channel(
+    format_name: str, group: int
+) -> None:
+    weight, x = _numbers(4, 8 // group, 3, 2), _numbers(2, 4, 6, 6)
+    parts = [np.swapaxes(part, 0, 1) for part in np.split(weight, group)]
+    number = format_named(format_name)
+    stored = [quantise_weight(part, number.weight).dequantise() for part in parts]
+    back = np.concatenate([np.swapaxes(part, 0, 1) for part in stored])
+    if number.activation is not None:
+        x = ((np.rint(x / 0.03125) + 128).clip(0, 255) - 128).astype(np.float32) * 0.03125
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="n", group=group, strides=[2, 1])
+        for _ in range(2)
+    ]
+    exported = export_plan(_one_node(nodes[0], weight, rank=4), _plan(format_name))
+    plain = _one_node(nodes[1], back.astype(np.float32), rank=4)
+    onnx.checker.check_model(exported)
+    found, expected = (
+        onnxruntime.InferenceSession(each.SerializeToString()).run(None, {"x": x})[0]
+        for each in (exported, plain)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    codes = weight.size * number.weight.bits // 8
+    extra = 5 if number.activation is not None else 0  # scale and zero point of the input
+    assert weight_bytes(exported) == codes + 8 * 4 + extra
 
 
 def test_older_files_are_brought_to_the_opset_that_has_4_bits() -> None:

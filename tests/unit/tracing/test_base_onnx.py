@@ -22,7 +22,14 @@ def _marks(model: onnx.ModelProto) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "network", [networks.forms, networks.convolutions, networks.transformer, networks.wrapped]
+    "network",
+    [
+        networks.forms,
+        networks.convolutions,
+        networks.upscaling,
+        networks.transformer,
+        networks.wrapped,
+    ],
 )
 def test_every_call_of_a_layer_is_marked_and_the_numbers_agree(
     network: networks.Network,
@@ -34,7 +41,10 @@ def test_every_call_of_a_layer_is_marked_and_the_numbers_agree(
     marks = _marks(file)
     for layer in traced.graph.layers:
         assert [name for name, _ in marks].count(layer.name) == layer.calls
-        kinds = {"embedding": {"Gather"}, "conv": {"Conv"}, "linear": {"MatMul", "Gemm"}}
+        kinds = {
+            "embedding": {"Gather"}, "conv": {"Conv"}, "conv_transpose": {"ConvTranspose"},
+            "linear": {"MatMul", "Gemm"},
+        }  # fmt: skip
         assert {kind for name, kind in marks if name == layer.name} <= kinds[layer.op]
     _assert_equal_numbers(file, traced)
 

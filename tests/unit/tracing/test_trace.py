@@ -9,7 +9,10 @@ from mpsearch.errors import DataError, ModelError
 from mpsearch.testing import networks
 from mpsearch.tracing import trace_model
 
-NETWORKS = (networks.forms, networks.convolutions, networks.transformer, networks.wrapped)
+NETWORKS = (
+    networks.forms, networks.convolutions, networks.upscaling, networks.transformer,
+    networks.wrapped,
+)  # fmt: skip
 
 
 def _call(model: nn.Module, example: dict[str, Tensor]) -> Tensor:
