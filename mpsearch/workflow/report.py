@@ -51,7 +51,7 @@ def report(folder: Path, path: Path | None = None) -> Path:
     """
     target = path or folder / "report.html"
     plan = load_plan(folder / "plan.json")
-    summary = _summary(folder / SUMMARY)
+    summary = load_summary(folder)
     write_report(
         target,
         plan=plan,
@@ -67,7 +67,13 @@ def report(folder: Path, path: Path | None = None) -> Path:
     return target
 
 
-def _summary(path: Path) -> Summary:
+def load_summary(folder: Path) -> Summary:
+    """Read what a search wrote beside its plan and tables.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    path = folder / SUMMARY
     try:
         return TypeAdapter(Summary).validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:

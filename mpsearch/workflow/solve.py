@@ -114,6 +114,22 @@ def solve_tables(
     if not costs:
         raise DataError("No cost table is given. Expected at least one. Run `mpsearch measure`.")
     limits = resolved(budgets, costs=costs)
+    return solve_within(sensitivity, costs, limits=limits, fixed=fixed, solver=solver)
+
+
+def solve_within(
+    sensitivity: SensitivityTable,
+    costs: Sequence[CostTable],
+    *,
+    limits: Sequence[Budget],
+    fixed: Mapping[str, str] | None = None,
+    solver: str = "auto",
+) -> SolvedPlan:
+    """Return the plan of least predicted loss within limits that are resolved already.
+
+    Raises:
+        InfeasibleBudgetError: No plan keeps them; says the smallest reachable values.
+    """
     solved = [
         (cost, formulation, solve(formulation.problem, solver=solver))
         for cost in costs
