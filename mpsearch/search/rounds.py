@@ -20,10 +20,12 @@ from mpsearch.formulation import (
 )
 from mpsearch.search.candidates import SearchSpace, identity, propose
 from mpsearch.search.references import pinned
+from mpsearch.search.repair import joined_space, limits_at_profile_speed
 from mpsearch.sensitivity.divergence import divergence_of
 from mpsearch.verification.contest import Entry
 
 _ROUNDS: Final = 4
+_STEP: Final = 0.02  # of the latency limit, where a round proposes nothing new
 # A reference whose earlier timing missed the limit by less than this may keep it head to head.
 _REFERENCE_ROOM: Final = 1.05
 # That many of the fastest references run along, as yardsticks of relative budgets.
@@ -57,6 +59,7 @@ class Judged:
     budgets: tuple[Budget, ...]
     is_reference: bool
     drift: float = 1.0
+    round: int = 1
 
     @property
     def keeps(self) -> bool:
@@ -93,20 +96,21 @@ def search_rounds(
     The winner has the least validation divergence (the KL of predictions where there are
     logits, else the loss) among the plans that were measured to keep all budgets; of equal
     ones the faster. Candidates and references take part in the same
-    contest. Where none keeps them, latency limits are tightened by as much as the
-    forecast was off, plans that did not build are forbidden, and a new round begins.
+    contest. Where none keeps them, what was timed joins the fit of the cost tables, plans that
+    did not build are cut off, and the problem is solved again, at most three times; `Judged.round`
+    says in which contest a plan took part.
 
     Raises:
         InfeasibleBudgetError: The tables hold no plan, or none kept the budgets when measured.
     """
-    budgets = resolve_budgets(parsed, yardsticks=yardsticks)
+    budgets = limits = resolve_budgets(parsed, yardsticks=yardsticks)
     rivals = _references(space, budgets=budgets)
     seen: list[Judged] = []
-    factor = 1.0
-    for _ in range(_ROUNDS):
+    told, factor = space, 1.0
+    for number in range(1, _ROUNDS + 1):
         broken = [judged.entry.plan for judged in seen if judged.entry.broken]
         try:
-            plans = propose(space, budgets=budgets, forbidden=broken, latency_factor=factor)
+            plans = propose(told, budgets=limits, forbidden=broken, latency_factor=factor)
         except InfeasibleBudgetError:
             if not seen:
                 raise
@@ -116,13 +120,19 @@ def search_rounds(
         known = {identity(judged.entry.plan) for judged in seen}
         new = [plan for plan in plans if identity(plan) not in known]
         if not new:
-            break
+            # What was timed is as near as the fit gets, so only room is left to ask for.
+            factor *= 1 - _STEP
+            continue
         field = _distinct([*new, *(rivals if not seen else rivals[:_YARDSTICKS])])
         entries = contest.hold(field, progress=progress)
-        seen += judge(entries, space=space, parsed=parsed, yardsticks=yardsticks)
-        if any(judged.keeps for judged in seen):
+        judged = judge(
+            entries, space=space, parsed=parsed, yardsticks=yardsticks, contest_round=number
+        )
+        seen += judged
+        if any(each.keeps for each in seen):
             return tuple(sorted(seen, key=_order))
-        factor *= _correction(seen)
+        told = joined_space(told, judged)
+        limits = limits_at_profile_speed(judged[0])
     raise _none_kept(seen, budgets=budgets)
 
 
@@ -197,6 +207,7 @@ def judge(
     space: SearchSpace,
     parsed: tuple[ParsedBudget, ...],
     yardsticks: Yardsticks,
+    contest_round: int = 1,
 ) -> list[Judged]:
     """Return entries of one contest with its limits, and how the machine has drifted since."""
     profiled, known = _profiled(space), reference_identities(space)
@@ -223,6 +234,7 @@ def judge(
             budgets=limits,
             is_reference=identity(entry.plan) in known,
             drift=drift,
+            round=contest_round,
         )
         for entry in entries
     ]
@@ -250,19 +262,6 @@ def _profiled(space: SearchSpace) -> dict[tuple[object, ...], float]:
 def _order(judged: Judged) -> tuple[bool, float, float]:
     latency = judged.entry.amount.get(Resource.LATENCY_NS, 0.0)
     return not judged.keeps, judged.merit, latency
-
-
-def _correction(seen: Sequence[Judged]) -> float:
-    """Return by what the latency limit shrinks, so that the least excess would have fitted."""
-    ratios = [
-        judged.entry.amount[resource_of(budget)] / budget.limit
-        for judged in seen
-        if judged.entry.latency is not None and not judged.is_reference
-        for budget in judged.budgets
-        if resource_of(budget).startswith(Resource.LATENCY_NS)
-    ]
-    excess = min((ratio for ratio in ratios if ratio > 1.0), default=1.02)
-    return 1.0 / max(excess, 1.01)
 
 
 def _none_kept(seen: Sequence[Judged], *, budgets: Sequence[Budget]) -> InfeasibleBudgetError:

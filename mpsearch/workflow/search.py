@@ -18,6 +18,7 @@ from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD
 from mpsearch.report import tried_plan
 from mpsearch.search import Judged
 from mpsearch.search.refinement import Step
+from mpsearch.search.repair import repairs_told
 from mpsearch.search.stability import flip_shares, flips_told
 from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
@@ -272,6 +273,7 @@ def _result(
         phases=clock.phases(),
         notes=(
             *_notes(found, own_validation=prepared.has_own_validation),
+            *repairs_told(found.tried),
             *ground.notes,
             *((combining.told,) if combining is not None else ()),
             *rounds_told(refined),

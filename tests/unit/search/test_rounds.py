@@ -13,6 +13,7 @@ from mpsearch.core.tables import CostTable, MeasuredPlan, SensitivityTable
 from mpsearch.errors import InfeasibleBudgetError
 from mpsearch.formulation import Yardsticks, parse_budgets, plan_of
 from mpsearch.search import Judged, SearchSpace, search_rounds
+from mpsearch.search.repair import joined_space, limits_at_profile_speed, repairs_told
 from mpsearch.verification.contest import Entry, Latency
 from mpsearch.verification.quality import Quality
 
@@ -43,6 +44,7 @@ class FakeContest:
     reference_slower: float = 1.0
     breaks: Callable[[Plan], bool] = never
     loss: Callable[[Plan], float] = as_forecast
+    time: Callable[[Plan], float] | None = None
     held: list[list[Plan]] = field(default_factory=list)
 
     def hold(
@@ -61,11 +63,10 @@ class FakeContest:
             return Entry(plan=plan, broken="does not compile")
         is_reference = set(plan.assignment.values()) == {"w8a8"}
         factor = self.reference_slower if is_reference else self.slower
+        time = plan.forecast["latency_ns"] * factor if self.time is None else self.time(plan)
         return Entry(
             plan=plan,
-            latency=Latency(
-                median_ns=plan.forecast["latency_ns"] * factor, stderr_ns=1.0, repeatability=0.01
-            ),
+            latency=Latency(median_ns=time, stderr_ns=1.0, repeatability=0.01),
             quality=Quality(loss=self.loss(plan), stderr=0.0, samples=8),
         )
 
@@ -141,6 +142,63 @@ def test_where_forecasts_are_too_short_the_limit_is_tightened_until_a_plan_fits(
     tried = rounds(contest, text="130% of fastest")
     assert tried[0].keeps
     assert all(j.entry.amount["latency_ns"] <= 260.0 for j in tried if j.keeps)
+
+
+def search_where_a_is_no_faster() -> tuple[FakeContest, tuple[Judged, ...]]:
+    """Search where layer a is no faster in w8a8, whatever the profile said."""
+
+    def measured(plan: Plan) -> float:
+        return sum(
+            50.0 if name == "w8a8" and layer != "a" else 100.0
+            for layer, name in plan.assignment.items()
+        )
+
+    contest = FakeContest(time=measured)
+    costs = tuple(replace(cost, measured=()) for cost in space().costs)
+    return contest, search_rounds(
+        replace(space(), costs=costs),
+        contest=contest,
+        parsed=parse_budgets({"latency": "290ns"}),
+        yardsticks=YARDSTICKS,
+    )
+
+
+def test_what_was_timed_joins_the_fit_and_another_layer_is_chosen() -> None:
+    contest, tried = search_where_a_is_no_faster()
+    assert tried[0].keeps
+    assert len(contest.held) > 1
+    assert tried[0].entry.plan.assignment["a"] == "fp32"
+    assert tried[0].round == len(contest.held)
+    assert not any(judged.keeps for judged in tried if judged.round == 1)
+    # Its forecast, 250 ns before, is that of the table that has learnt what a, b and c share.
+    assert 260 < tried[0].entry.plan.forecast["latency_ns"] <= 290
+
+
+def test_rounds_end() -> None:
+    contest = FakeContest(slower=3.0, reference_slower=3.0)
+    with pytest.raises(InfeasibleBudgetError):
+        rounds(contest, text="250ns")
+    assert 1 <= len(contest.held) <= 4
+
+
+def test_the_drift_of_a_contest_is_no_fault_of_the_table() -> None:
+    """All take twice as long and the limit allows for it: nothing is to be learnt."""
+    contest = FakeContest(slower=2.0, reference_slower=2.0)
+    tried = rounds(contest, text="599ns")
+    joined = joined_space(space(), tried)
+    for before, after in zip(space().costs, joined.costs, strict=True):
+        np.testing.assert_array_equal(after.amount["latency_ns"], before.amount["latency_ns"])
+    assert limits_at_profile_speed(tried[0])[0].limit == pytest.approx(599 / 2)
+
+
+def test_each_round_without_a_plan_is_told() -> None:
+    assert repairs_told(rounds(FakeContest())) == ()
+    contest, tried = search_where_a_is_no_faster()
+    told = repairs_told(tried)
+    assert len(told) == len(contest.held) - 1
+    assert told[0].startswith("Contest 1: of 3 plans 0 did not build")
+    assert "3.4% over" in told[0]  # 300 of 290 ns
+    assert "16.7% off" in told[0]  # 250 forecast of 300
 
 
 def test_a_relative_limit_follows_the_yardstick_of_the_same_contest() -> None:

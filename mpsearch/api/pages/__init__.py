@@ -1,0 +1,1 @@
+"""Pages for people: a browser sees jobs, fronts and plans. `routers.py` lists what is served."""

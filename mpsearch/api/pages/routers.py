@@ -1,0 +1,13 @@
+"""Every page that is served, one file per idea; a router each."""
+
+from fastapi import APIRouter
+
+from mpsearch.api.pages import files, job_changes, job_list, job_page, sign_in
+
+PAGES: tuple[APIRouter, ...] = (
+    job_list.router,
+    job_page.router,
+    job_changes.router,
+    sign_in.router,
+    files.router,
+)
