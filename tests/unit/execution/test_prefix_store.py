@@ -13,7 +13,10 @@ from mpsearch.execution.interpreter import evaluate
 from mpsearch.testing import networks
 from mpsearch.tracing import TracedModel, trace_model
 
-NETWORKS = (networks.forms, networks.convolutions, networks.transformer, networks.wrapped)
+NETWORKS = (
+    networks.forms, networks.convolutions, networks.upscaling, networks.transformer,
+    networks.wrapped,
+)  # fmt: skip
 
 
 @cache

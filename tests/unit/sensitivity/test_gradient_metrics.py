@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mpsearch.core.formats import FORMATS
+from mpsearch.core.graph import Op
 from mpsearch.core.tables import SensitivityTable
 from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.sensitivity import AbstractMetric, FisherDirection, OutputProbe
@@ -56,11 +57,16 @@ def frames() -> tuple[nn.Module, dict[str, Tensor]]:
     return Frames(), {"video": torch.randn(2, 5, 2, 8, 8)}
 
 
+def _means(raw: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001 - a task's callable
+    return raw.mean((2, 3))
+
+
 CASES: dict[str, tuple[networks.Network, AbstractTask]] = {
     "forms": (networks.forms, TASKS["causal_lm"]),
     "convolutions": (networks.convolutions, TASKS["classification"]),
     "transformer": (networks.transformer, TASKS["causal_lm"]),
     "frames": (frames, TASKS["classification"]),
+    "upscaling": (networks.upscaling, CallableTask(function=_means)),
     "sentences": (networks.transformer, TASKS["embedding"]),
 }
 
@@ -135,6 +141,11 @@ def _groups(traced: TracedModel) -> list[list[int]]:
 def _change(traced: TracedModel, layer: str, name: str) -> Tensor:
     """Return what the format adds to the weight as it stands in the model."""
     weight = traced.weight(layer).detach()
+    if traced.graph.layers[traced.graph.index(layer)].op is Op.CONV_TRANSPOSE:
+        parts = weight.chunk({"grouped": 4, "depthwise": 32}.get(layer, 1))
+        rows = [part.transpose(0, 1) for part in parts]
+        changes = [fake_quantise_weight(each, FORMATS[name].weight) - each for each in rows]
+        return torch.cat([change.transpose(0, 1) for change in changes])
     turned = tuple(weight.shape) != traced.graph.layers[traced.graph.index(layer)].weight_shape
     rows = weight.t() if turned else weight
     change = fake_quantise_weight(rows, FORMATS[name].weight) - rows
