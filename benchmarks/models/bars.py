@@ -8,10 +8,11 @@ from benchmarks.models.agreement import agreement
 from benchmarks.models.node_cases import node_cases
 from benchmarks.models.packages import packages
 from benchmarks.models.reading import reading
+from benchmarks.models.zoo import zoo
 
 
 def run(*, small: bool) -> Iterator[Bar]:
     """Measure the bars of all files, one after the other."""
     return chain.from_iterable(
-        part(small=small) for part in (node_cases, reading, agreement, packages)
+        part(small=small) for part in (node_cases, reading, agreement, packages, zoo)
     )

@@ -12,6 +12,8 @@ TARGETS: dict[str, Target] = {
     "largest difference of a gradient to the module's": Target(unit="relative", at_most=1e-3),
     "largest difference of a package's model to ONNX Runtime": Target(unit="", at_most=1e-4),
     "packages' models searched end to end": Target(unit="models", at_least=2),
+    "models of the zoo traced, searched and verified": _ALL,
+    "loss of the zoo's plan beside one format": Target(unit="ratio"),
     # Somebody waits for it in front of a terminal.
     "reading 500 nodes": Target(unit="s of processor", at_most=2),
     "reading and tracing 500 nodes": Target(unit="s of processor"),
