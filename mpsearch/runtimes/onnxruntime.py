@@ -26,6 +26,8 @@ _PROVIDER: Final = "CPUExecutionProvider"
 _MERGING: Final = ("AttentionFusion", "EmbedLayerNormFusion")
 # Without them u8 x s8 products are added in 16 bits, and saturate.
 _EXACT_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+_PRECISE: Final = f"{_CONFIG}x64quantprecision"
+_SUSPECTS: Final = ((ACCURACY_LEVEL, "0"), (_PRECISE, "1"))
 _ERRORS_ONLY: Final = 3
 _OPTIMISED: Final = "optimised.onnx"
 _OUTSIDE: Final = "weights.bin"
@@ -71,8 +73,12 @@ class OnnxRuntime(AbstractRuntime):
         # Level 4 multiplies 8-bit inputs, quantised on the fly in blocks as long as the weight's.
         chosen = {ACCURACY_LEVEL: "4"}
         if not _EXACT_PRODUCTS.intersection(this_processor().flags):
-            chosen[f"{_CONFIG}x64quantprecision"] = "1"
+            chosen[_PRECISE] = "1"
         return chosen
+
+    def suspects(self, settings: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Return what changes numbers: inputs quantised on the fly, products that saturate."""
+        return tuple((name, value) for name, value in _SUSPECTS if settings.get(name) != value)
 
     @cached_property
     def _module(self) -> Any:  # noqa: ANN401 - onnxruntime ships no types

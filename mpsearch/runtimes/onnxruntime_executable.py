@@ -37,6 +37,8 @@ _STORED: Final = {
 }  # fmt: skip
 # What is made of a node keeps its name, and a number where that is taken.
 _AGAIN: Final = re.compile(r"_token_\d+$")
+# A product that took in its nonlinearity is called so before its name.
+_TAKEN_IN: Final = "fused "
 _BLOCKED: Final = "_nchwc"
 _BENDS: Final = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
 _NODE_EVENT: Final = "_kernel_time"
@@ -183,7 +185,7 @@ class OnnxRuntimeExecutable(AbstractExecutable):
     @staticmethod
     def _layer_of(name: str, known: Mapping[str, str]) -> str | None:
         """Return whose node this is; a fusion appends to the name of what it took in."""
-        plain = _AGAIN.sub("", name.partition("/")[0])
+        plain = _AGAIN.sub("", name.partition("/")[0]).removeprefix(_TAKEN_IN)
         return known.get(name) or known.get(plain)
 
     def _kernel(self, node: onnx.NodeProto) -> Kernel:

@@ -21,6 +21,9 @@ _LOG = logging.getLogger("mpsearch.runtimes")
 _HINT: Final = {"fp32": "f32", "bf16": "bf16"}
 _PLUGIN: Final = "CPU"
 _SNIPPETS: Final = "SNIPPETS_MODE"
+_PRECISION: Final = "INFERENCE_PRECISION_HINT"
+_GROUP: Final = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+_SUSPECTS: Final = ((_SNIPPETS, "DISABLE"), (_PRECISION, "f32"), (_GROUP, "0"))
 # With these instructions OpenVINO 2026.4 fuses attention of bf16 with 8-bit inputs wrongly past
 # 16 tokens; without them it does not, and the fusion gains time.
 _WRONG_WITH_SNIPPETS: Final = frozenset({"amx_bf16", "amx_int8"})
@@ -64,10 +67,10 @@ class OpenVino(AbstractRuntime):
                 f"{', '.join(self.bases)}. Choose one of them."
             )
         chosen = {
-            "INFERENCE_PRECISION_HINT": _HINT[base],
+            _PRECISION: _HINT[base],
             "NUM_STREAMS": "1",
             # Weight-only kernels run 2 to 3 times slower without, and 1.2 to 1.5 with groups of 32.
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128",
+            _GROUP: "128",
         }
         if base == "bf16" and _WRONG_WITH_SNIPPETS.intersection(this_processor().flags):
             chosen[_SNIPPETS] = "DISABLE"
@@ -86,6 +89,10 @@ class OpenVino(AbstractRuntime):
             model, settings=settings, threads=threads, workload=workload, profile=False
         )
         return dict(settings) | ({_SNIPPETS: "DISABLE"} if found.swallowed() else {})
+
+    def suspects(self, settings: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Return what has been seen to change numbers: fused loops, precision, groups."""
+        return tuple((name, value) for name, value in _SUSPECTS if settings.get(name) != value)
 
     @cached_property
     def _core(self) -> Any:  # noqa: ANN401 - openvino ships no types

@@ -153,6 +153,13 @@ class AbstractRuntime(ABC):
         """
         return dict(settings)
 
+    def suspects(self, settings: Mapping[str, str]) -> tuple[tuple[str, str], ...]:  # noqa: ARG002 - for runtimes that have some
+        """Return other values of single settings, to find which one makes a plan fail.
+
+        The likeliest first; values that are set already are left out.
+        """
+        return ()
+
     @final
     def support(
         self, layer: Layer, format_name: str, *, base: str, cache: Cache | None = None

@@ -96,9 +96,10 @@ def search_rounds(
     The winner has the least validation divergence (the KL of predictions where there are
     logits, else the loss) among the plans that were measured to keep all budgets; of equal
     ones the faster. Candidates and references take part in the same
-    contest. Where none keeps them, what was timed joins the fit of the cost tables, plans that
-    did not build are cut off, and the problem is solved again, at most three times; `Judged.round`
-    says in which contest a plan took part.
+    contest. Where none keeps them, what was timed joins the fit of the cost tables and the
+    problem is solved again; so it is, with that plan cut off, where one that was promised to lose
+    less did not build or gave other numbers than its simulation. There are at most four
+    contests; `Judged.round` says which one a plan took part in.
 
     Raises:
         InfeasibleBudgetError: The tables hold no plan, or none kept the budgets when measured.
@@ -108,17 +109,11 @@ def search_rounds(
     seen: list[Judged] = []
     told, factor = space, 1.0
     for number in range(1, _ROUNDS + 1):
-        broken = [judged.entry.plan for judged in seen if judged.entry.broken]
-        try:
-            plans = propose(told, budgets=limits, forbidden=broken, latency_factor=factor)
-        except InfeasibleBudgetError:
-            if not seen:
-                raise
+        plans = _unknown(told, limits=limits, factor=factor, seen=seen)
+        new = _with_suggested(plans, space=space, budgets=budgets) if not seen else plans
+        is_kept = any(each.keeps for each in seen)
+        if not new and is_kept:
             break
-        if not seen:
-            plans = _with_suggested(plans, space=space, budgets=budgets)
-        known = {identity(judged.entry.plan) for judged in seen}
-        new = [plan for plan in plans if identity(plan) not in known]
         if not new:
             # What was timed is as near as the fit gets, so only room is left to ask for.
             factor *= 1 - _STEP
@@ -129,11 +124,43 @@ def search_rounds(
             entries, space=space, parsed=parsed, yardsticks=yardsticks, contest_round=number
         )
         seen += judged
-        if any(each.keeps for each in seen):
-            return tuple(sorted(seen, key=_order))
-        told = joined_space(told, judged)
-        limits = limits_at_profile_speed(judged[0])
-    raise _none_kept(seen, budgets=budgets)
+        if not any(each.keeps for each in seen):
+            told, limits = joined_space(told, judged), limits_at_profile_speed(judged[0])
+        elif not _is_worth_replacing(judged, seen=seen):
+            break
+    if not any(each.keeps for each in seen):
+        raise _none_kept(seen, budgets=budgets)
+    return tuple(sorted(seen, key=_order))
+
+
+def _unknown(
+    space: SearchSpace, *, limits: Sequence[Budget], factor: float, seen: Sequence[Judged]
+) -> tuple[Plan, ...]:
+    """Return proposals that no contest has seen; none where the tables hold no plan any more.
+
+    Raises:
+        InfeasibleBudgetError: They hold none at all.
+    """
+    broken = [judged.entry.plan for judged in seen if judged.entry.broken]
+    try:
+        plans = propose(space, budgets=limits, forbidden=broken, latency_factor=factor)
+    except InfeasibleBudgetError:
+        if not seen:
+            raise
+        return ()
+    known = {identity(judged.entry.plan) for judged in seen}
+    return tuple(plan for plan in plans if identity(plan) not in known)
+
+
+def _is_worth_replacing(judged: Sequence[Judged], *, seen: Sequence[Judged]) -> bool:
+    """Return whether a plan broke that was promised to lose less than every one that holds."""
+    promised = [
+        each.entry.plan.forecast["loss"]
+        for each in judged
+        if each.entry.broken and not each.is_reference
+    ]
+    held = [each.entry.plan.forecast["loss"] for each in seen if each.keeps]
+    return bool(promised) and min(promised) < min(held)
 
 
 def _with_suggested(

@@ -14,9 +14,16 @@ from mpsearch.core.plan import Plan
 from mpsearch.errors import DeploymentError
 from mpsearch.execution import quantised, run
 from mpsearch.export import export_plan, weight_bytes
-from mpsearch.runtimes import RUNTIMES, AbstractExecutable, NoiseCheck, agrees_with_simulation
+from mpsearch.runtimes import (
+    RUNTIMES,
+    AbstractExecutable,
+    AbstractRuntime,
+    NoiseCheck,
+    agrees_with_simulation,
+)
 from mpsearch.tasks import AbstractTask, Batch
 from mpsearch.tracing import TracedModel
+from mpsearch.verification.culprit import culprit_told
 
 
 @final
@@ -57,28 +64,59 @@ def deploy(
         return Deployment(plan=plan, forward=lambda batch: simulate(traced, plan, batch=batch))
     runtime = RUNTIMES[plan.runtime]
     model = export_plan(base, plan)
-    built: dict[str, AbstractExecutable] = {}
-    agreements: list[NoiseCheck] = []
-    for workload in plan.workloads:
-        executable = runtime.build(
-            model, settings=plan.settings, threads=threads, workload=workload
+
+    def attempt(settings: Mapping[str, str]) -> dict[str, tuple[AbstractExecutable, NoiseCheck]]:
+        return _built(
+            traced,
+            plan,
+            model=model,
+            runtime=runtime,
+            settings=settings,
+            task=task,
+            threads=threads,
         )
-        executable.assert_kernels(plan)
-        agreements.append(
-            _checked(traced, plan, executable=executable, workload=workload, task=task)
+
+    try:
+        built = attempt(plan.settings)
+    except DeploymentError as error:
+        told = culprit_told(
+            attempt, settings=plan.settings, suspects=runtime.suspects(plan.settings)
         )
-        built[latency_key(workload.name)] = executable
+        raise DeploymentError(f"{error} {told}") from error
     anywhere = runtime.build(model, settings=plan.settings, threads=threads, workload=None)
+    executables = {name: executable for name, (executable, _) in built.items()}
     return Deployment(
         plan=plan,
         forward=lambda batch: _forward(anywhere, batch=batch, names=traced.input_names),
         model=model,
-        executable=next(iter(built.values())),
-        each=built if len(built) > 1 else {},
+        executable=next(iter(executables.values())),
+        each=executables if len(built) > 1 else {},
         weight_bytes=weight_bytes(model),
         threads=threads,
-        agreement=max(agreements, key=lambda check: check.error / check.limit),
+        agreement=max(
+            (check for _, check in built.values()), key=lambda check: check.error / check.limit
+        ),
     )
+
+
+def _built(
+    traced: TracedModel,
+    plan: Plan,
+    *,
+    model: onnx.ModelProto,
+    runtime: AbstractRuntime,
+    settings: Mapping[str, str],
+    task: AbstractTask,
+    threads: int,
+) -> dict[str, tuple[AbstractExecutable, NoiseCheck]]:
+    """Return an executable for each workload, each checked for its kernels and numbers."""
+    built: dict[str, tuple[AbstractExecutable, NoiseCheck]] = {}
+    for workload in plan.workloads:
+        executable = runtime.build(model, settings=settings, threads=threads, workload=workload)
+        executable.assert_kernels(plan)
+        check = _checked(traced, plan, executable=executable, workload=workload, task=task)
+        built[latency_key(workload.name)] = (executable, check)
+    return built
 
 
 def simulate(traced: TracedModel, plan: Plan, *, batch: Batch) -> Any:  # noqa: ANN401 - models return tensors, tuples, dicts
@@ -101,8 +139,8 @@ def _checked(
         raise DeploymentError(
             f"The plan's output in {plan.runtime!r} differs from its simulation by "
             f"{agreement.error:.1%} at {dict(workload.shapes)}. Expected at most "
-            f"{agreement.limit:.1%}, twice what quantisation itself changes. The settings are "
-            f"{dict(plan.settings)}; try another base or runtime version."
+            f"{agreement.limit:.1%}, twice what quantisation itself changes. Try another base, "
+            "or another version of the runtime."
         )
     return agreement
 

@@ -226,6 +226,33 @@ def test_a_plan_that_does_not_build_is_left_out_and_replaced() -> None:
     assert [judged.entry.broken for judged in tried if judged.entry.broken]
 
 
+def test_plans_that_break_are_cut_off_and_the_problem_is_solved_again() -> None:
+    """Layer a breaks every plan in which it is quantised: no room for it in the tables."""
+
+    def a_breaks(plan: Plan) -> bool:
+        return plan.assignment["a"] == "w8a8" and "fp32" in plan.assignment.values()
+
+    contest = FakeContest(breaks=a_breaks)
+    tried = rounds(contest)
+    assert len(contest.held) == 2
+    assert tried[0].keeps
+    # b and c lose 6, more than a with any other; the reference loses 15.
+    assert tried[0].entry.plan.assignment == {"a": "fp32", "b": "w8a8", "c": "w8a8", "d": "fp32"}
+    proposed = [tuple(p.assignment.items()) for held in contest.held for p in held]
+    broken = [tuple(j.entry.plan.assignment.items()) for j in tried if j.entry.broken]
+    assert len(broken) == len(set(broken)) >= 2
+    assert all(proposed.count(each) == 1 for each in broken)
+
+
+def test_a_broken_plan_that_promised_no_more_needs_no_other() -> None:
+    def leanest_breaks(plan: Plan) -> bool:
+        return plan.forecast["loss"] > 3.0 and not plan.origin.startswith("reference")
+
+    contest = FakeContest(breaks=leanest_breaks)
+    assert rounds(contest)[0].loss == 3.0
+    assert len(contest.held) == 1
+
+
 def test_none_that_keeps_the_budget_is_an_error_with_what_was_reached() -> None:
     with pytest.raises(InfeasibleBudgetError, match="when measured") as caught:
         rounds(FakeContest(slower=3.0, reference_slower=3.0), text="201ns")
