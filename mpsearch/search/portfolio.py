@@ -11,9 +11,11 @@ from numpy.random import Generator
 
 from mpsearch.core.plan import Budget
 from mpsearch.core.problem import Problem
+from mpsearch.core.solution import Solution
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.formulation import Formulation, formulate
 from mpsearch.solvers import solve
+from mpsearch.solvers.interaction_search import MOST_ROUNDS
 from mpsearch.solvers.interactions import solve_interactions
 
 # How far numbers are trusted to know interactions: at 0 fully, at 1 not at all. At 0 few
@@ -22,7 +24,10 @@ RHOS: Final = (0.25, 0.5, 0.75)
 _MIDDLE: Final = 0.5
 # The metric whose scores are a list to walk along, not terms of a sum.
 _LIST: Final = "sqnr_list"
-_SECONDS: Final = 3.0
+# Annealing ends by its rounds, so that a search repeats; the time is for machines that are stuck.
+_ROUNDS_BY_COLUMNS: Final = 4608
+_FEWEST_ROUNDS: Final = 2
+_SECONDS: Final = 60.0
 
 
 @final
@@ -68,9 +73,7 @@ def portfolio(
         choices[name] = np.asarray(found)
         numbers = block_numbers(table, formulation=formulation, base=cost.base)
         if numbers is not None and problem.edges is None:
-            solutions = solve_interactions(
-                problem, numbers, rhos=RHOS, generator=generator, time_limit_seconds=_SECONDS
-            )
+            solutions = _interacting(problem, numbers, rhos=RHOS, generator=generator)
             choices |= {
                 f"{name}, rho {rho:g}": np.asarray(solution.choice)
                 for rho, solution in zip(RHOS, solutions, strict=True)
@@ -96,15 +99,28 @@ def interacting_choice(
     if numbers is None or problem.edges is not None:
         choice = solve(problem).choice
     else:
-        (solution,) = solve_interactions(
-            problem,
-            numbers,
-            rhos=(_MIDDLE,),
-            generator=np.random.default_rng(seed),
-            time_limit_seconds=_SECONDS,
-        )
+        generator = np.random.default_rng(seed)
+        (solution,) = _interacting(problem, numbers, rhos=(_MIDDLE,), generator=generator)
         choice = solution.choice
     return None if choice is None else tuple(np.asarray(choice).tolist())
+
+
+def _interacting(
+    problem: Problem,
+    numbers: Float32[ndarray, "N D F"],
+    *,
+    rhos: Sequence[float],
+    generator: Generator,
+) -> list[Solution]:
+    rounds = min(MOST_ROUNDS, max(_FEWEST_ROUNDS, _ROUNDS_BY_COLUMNS // problem.loss.size))
+    return solve_interactions(
+        problem,
+        numbers,
+        rhos=rhos,
+        generator=generator,
+        time_limit_seconds=_SECONDS,
+        rounds=rounds,
+    )
 
 
 def list_prefix(problem: Problem) -> Int[ndarray, " D"] | None:

@@ -20,7 +20,7 @@ _TRIES = 1 << 14 if HAS_NUMBA else 1 << 9
 _FIRSTS, _PARTNERS, _REPAIRS = 64 if HAS_NUMBA else 4, 64, 4
 # A round anneals for this long at most, or so many tries per column, whichever ends first.
 _ROUND_SECONDS, _SHARE_OF_ANNEALING, _MOST_TRIES = 4.0, 0.75, 3000
-_MOST_ROUNDS, _VAIN_ROUNDS = 16, 4
+MOST_ROUNDS, _VAIN_ROUNDS = 16, 4
 # Temperatures in units of what a block is worth on average.
 _HOT, _COLD = 0.3, 3e-4
 # Prices follow what is overspent, by so much per stage and share of the span.
@@ -42,8 +42,10 @@ class InteractionSearch:
         linear: Float[ndarray, " X"],
         mixed: float,
         value: Callable[[Int[ndarray, " D"]], float],
+        rounds: int = MOST_ROUNDS,
     ) -> None:
         self._problem = problem
+        self._rounds = rounds
         self._value = value
         formats = problem.loss.shape[1]
         none = np.zeros((0, 0), dtype=np.float32)
@@ -78,11 +80,11 @@ class InteractionSearch:
         # A budget that was free so far may bind yet.
         price = np.maximum(price, _LEAST_PRICE * self.least / self._width)
         vain = 0
-        for number in range(_MOST_ROUNDS):
+        for number in range(self._rounds):
             left = deadline - time.monotonic()
             if left <= 0 or vain == _VAIN_ROUNDS:
                 return
-            length = left / np.ceil(left / _ROUND_SECONDS)
+            length = left / min(np.ceil(left / _ROUND_SECONDS), self._rounds - number)
             before = self.least
             end = time.monotonic() + length
             if number % 2:

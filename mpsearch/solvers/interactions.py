@@ -22,7 +22,11 @@ from mpsearch.errors import ProblemError, UnsupportedFeatureError
 from mpsearch.solvers.abstract import Feature, features_of
 from mpsearch.solvers.auto import Auto
 from mpsearch.solvers.exhaustive import every_choice
-from mpsearch.solvers.interaction_search import MOST_PRODUCTS, InteractionSearch
+from mpsearch.solvers.interaction_search import (
+    MOST_PRODUCTS,
+    MOST_ROUNDS,
+    InteractionSearch,
+)
 from mpsearch.solvers.lagrangian import lagrangian_bound
 from mpsearch.solvers.relaxation import relaxed
 
@@ -47,11 +51,13 @@ def solve_interactions(
     generator: Generator,
     gap: float = 1e-6,
     time_limit_seconds: float = 5.0,
+    rounds: int = MOST_ROUNDS,
 ) -> list[Solution]:
     """Return one answer per rho, from the additive optimum on; `problem.loss` is not used.
 
     `loss` is the form's value, recomputed in double precision; `bound` is below that of every
-    choice within the limits. Small problems are enumerated and proven, others are annealed.
+    choice within the limits. Small problems are enumerated and proven, others are annealed, in
+    `rounds` at most: where they end before the time does, equal calls have equal answers.
 
     Raises:
         ProblemError: Probes do not fit the problem, or are not finite; a rho outside [0, 1].
@@ -88,6 +94,7 @@ def solve_interactions(
             linear=rho * square.ravel(),
             mixed=1 - rho,
             value=task.value,
+            rounds=rounds,
         )
         answers.append(
             _answer(task, search, first=first, seconds=seconds, generator=generator, gap=gap)

@@ -1,6 +1,9 @@
 """Interacting losses against exhaustive search, and the bound against everything."""
 
+import time
+from functools import partial
 from itertools import product
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from numpy.random import default_rng
 
 from mpsearch.core.problem import Problem
 from mpsearch.errors import ProblemError, UnsupportedFeatureError
-from mpsearch.solvers import Termination, interactions, solve_interactions
+from mpsearch.solvers import Termination, interaction_search, interactions, solve_interactions
 from mpsearch.testing.problems import random_problem
 
 
@@ -90,6 +93,36 @@ def test_without_products_of_columns_the_search_is_the_same(
     solve_interactions(problem, probes, rhos=(0.5,), generator=default_rng(0))
     (answer,) = solve_interactions(problem, probes, rhos=(0.4,), generator=default_rng(seed))
     assert answer.loss == pytest.approx(optimum(problem, probes, 0.4), rel=1e-6)
+
+
+def test_what_ends_by_its_rounds_is_the_same_on_a_machine_five_times_as_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem, probes = instance(5, blocks=40, formats=5)
+    # The first call compiles.
+    solve_interactions(problem, probes, rhos=(0.5,), generator=default_rng(1))
+    real, found = time.monotonic, []
+    for speed in (1.0, 5.0):
+        monkeypatch.setattr(time, "monotonic", partial(lambda speed: speed * real(), speed))
+        (answer,) = solve_interactions(
+            problem,
+            probes,
+            rhos=(0.3,),
+            generator=default_rng(0),
+            time_limit_seconds=300.0,
+            rounds=3,
+        )
+        found.append(np.asarray(answer.choice).tolist())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_rounds_bound_the_work(rounds: int) -> None:
+    kind = interaction_search.InteractionSearch
+    problem, probes = instance(5, blocks=40, formats=5)
+    with patch.object(kind, "_round", autospec=True, side_effect=kind._round) as walked:
+        solve_interactions(problem, probes, rhos=(0.3,), generator=default_rng(0), rounds=rounds)
+    assert walked.call_count == rounds
 
 
 def test_an_infeasible_problem_is_told() -> None:
