@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from mpsearch.api.gate import Gate
 from mpsearch.api.hub import EventHub
 from mpsearch.api.observed import Observed, StoredFigures
+from mpsearch.api.pages.problem_pages import ProblemsAsPages
+from mpsearch.api.pages.routers import PAGES
 from mpsearch.api.problems import (
     PlainErrorsAsProblems,
     answer_with_problems,
@@ -34,10 +36,13 @@ _ABOUT = (
 
 @final
 class _Application(FastAPI):
-    """Answers and documents every error as a problem, those of FastAPI's own layers too."""
+    """Answers and documents every error as a problem, those of FastAPI's own layers too.
+
+    People get problems as pages.
+    """
 
     def build_middleware_stack(self) -> ASGIApp:
-        stack = PlainErrorsAsProblems(super().build_middleware_stack())
+        stack = ProblemsAsPages(PlainErrorsAsProblems(super().build_middleware_stack()))
         return Observed(stack, registry=self.state.registry)
 
     def openapi(self) -> dict[str, Any]:
@@ -63,6 +68,8 @@ def build_app(settings: Settings) -> FastAPI:
         limited = APIRouter(max_body_size=settings.largest_blob if router is blobs else None)
         limited.include_router(router)
         application.include_router(limited)
+    for router in PAGES:
+        application.include_router(router)
     answer_with_problems(application)
     application.add_middleware(Gate, settings=settings)
     if settings.is_local:

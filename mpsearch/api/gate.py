@@ -1,10 +1,12 @@
 """The gate before every route: whoever has no valid key of the right scope stays outside.
 
 It stands before routing, so that a new route cannot be forgotten. Without any key, the server
-is open to this machine, and then pages of other sites must not act in its user's name.
+is open to this machine; a browser that has signed in shows a cookie. In both cases pages of
+other sites must not act in the user's name.
 """
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,10 +19,12 @@ from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mpsearch.api.pace import Pace
+from mpsearch.api.pages.places import is_open
 from mpsearch.api.problems import as_response, of_database
+from mpsearch.api.session import COOKIE, key_id_of
 from mpsearch.api.settings import Settings
 from mpsearch.jobs.database import LOOPBACK, Actor
-from mpsearch.jobs.keys import KeyStore
+from mpsearch.jobs.keys import Key, KeyStore
 from mpsearch.jobs.keys import Scope as KeyScope
 from mpsearch.jobs.problem import problem_named
 
@@ -77,19 +81,25 @@ class Gate:
                 raise
             await answer(scope, receive, send)
             return
-        scope.setdefault("state", {})[_CALLER] = actor
+        if actor is not None:
+            scope.setdefault("state", {})[_CALLER] = actor
         await self._app(scope, receive, send)
 
-    async def _let_in(self, request: Request, *, keys: KeyStore) -> Actor:
+    async def _let_in(self, request: Request, *, keys: KeyStore) -> Actor | None:
+        """Return for whom a request acts, None for a stranger at an open door."""
         shown = request.headers.get("authorization")
         if shown is None and self._is_local and not await run_in_threadpool(keys.are_there):
             _check_same_site(request)
             return LOOPBACK
         address = request.client.host if request.client else "unknown"
         _check_pace(self._failures, address)
-        text = shown or ""
-        is_bearer = text.lower().startswith(_BEARER)
-        key = await run_in_threadpool(keys.find, text[len(_BEARER) :]) if is_bearer else None
+        if is_open(request.url.path):
+            if request.method not in _SAFE:
+                # Each attempt counts: who signs in seldom never notices.
+                self._failures.take(address)
+                _check_shows_site(request)
+            return None
+        key = await run_in_threadpool(_key_of, request, keys)
         if key is None:
             self._failures.take(address)
             raise _unknown()
@@ -115,19 +125,48 @@ def scope_needed(method: str, path: str) -> KeyScope:
     return KeyScope.READ if method in _SAFE or path in _READING else KeyScope.WRITE
 
 
+def _key_of(request: Request, keys: KeyStore) -> Key | None:
+    """Return the key that a request shows, or that its browser's session was opened with."""
+    shown = request.headers.get("authorization")
+    if shown is not None:
+        is_bearer = shown.lower().startswith(_BEARER)
+        return keys.find(shown[len(_BEARER) :]) if is_bearer else None
+    key_id = key_id_of(request.cookies.get(COOKIE, ""), secret=keys.pepper, now=time.time())
+    key = None if key_id is None else keys.still_valid(key_id)
+    if key is not None:
+        _check_shows_site(request)
+    return key
+
+
+def _check_shows_site(request: Request) -> None:
+    """Refuse a change of which a browser does not say that a page of ours asks for it.
+
+    Cookies go along by themselves, so that silence is no sign of a program.
+    """
+    if request.method not in _SAFE and not {"origin", "sec-fetch-site"} & set(request.headers):
+        raise _cross_site()
+    _check_same_site(request)
+
+
 def _check_same_site(request: Request) -> None:
-    """Refuse what a browser sends for a page of another site."""
-    origin = request.headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    site = request.headers.get("sec-fetch-site", "none")
-    if foreign or site not in {"same-origin", "none"}:
-        raise Refusal(
-            status=HTTPStatus.FORBIDDEN,
-            name="cross-site",
-            detail="The request comes from a page of another site. Expected a program, or a page "
-            "of this server. Nothing was done.",
-            headers={},
-        )
+    """Refuse what a browser sends for a page of another site, unless its user follows a link."""
+    sent = request.headers
+    if request.method in _SAFE and sent.get("sec-fetch-dest") == "document":
+        return
+    origin = sent.get("origin")
+    foreign = origin is not None and urlsplit(origin).netloc != sent.get("host")
+    if foreign or sent.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
+        raise _cross_site()
+
+
+def _cross_site() -> Refusal:
+    return Refusal(
+        status=HTTPStatus.FORBIDDEN,
+        name="cross-site",
+        detail="The request comes from a page of another site. Expected a program, or a page "
+        "of this server. Nothing was done.",
+        headers={},
+    )
 
 
 def _check_pace(pace: Pace, name: str) -> None:

@@ -15,7 +15,7 @@ from mpsearch.errors import MissingPackageError, UsageError
 _ROOT: Final = re.compile(r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})=(?P<folder>.+)")
 _PACKAGES: Final = frozenset(
     {"fastapi", "uvicorn", "dbos", "sqlalchemy", "alembic", "psycopg", "uuid_utils"}
-    | {"structlog", "prometheus_client", "httpx2"}
+    | {"structlog", "prometheus_client", "httpx2", "jinja2"}
 )
 
 DataOption: TypeAlias = Annotated[

@@ -124,6 +124,13 @@ class KeyStore:
         key = _key(row)
         return key if key.is_valid(now=time.time()) else None
 
+    def still_valid(self, key_id: str) -> Key | None:
+        """Return a key that was shown before, None where it has ended since."""
+        with self.engine.connect() as connection:
+            row = connection.execute(select(KEYS).where(KEYS.c.id == key_id)).one_or_none()
+        key = None if row is None else _key(row)
+        return key if key is not None and key.is_valid(now=time.time()) else None
+
     def revoke(self, key_id: str) -> Key:
         """End a key, from the next request on.
 

@@ -19,6 +19,7 @@ from mpsearch.api.routes.jobs import JobId
 from mpsearch.api.service import Service, TheService
 from mpsearch.api.tenant import Tenant, TheTenant
 from mpsearch.core.files import to_json
+from mpsearch.jobs.job import JobState
 from mpsearch.report.layers import title_of, unit_of
 from mpsearch.report.numbers import amount
 from mpsearch.report.proof import budget_views, headlines, promise_views, resources_of
@@ -45,7 +46,7 @@ def get_page(
     """Show a job and what it has found."""
     job = tenant.jobs.get(str(job_id))
     shown: dict[str, Any] = {}
-    if job_view(job, now=0).has_result:
+    if job.state is JobState.SUCCEEDED:
         result = result_of(job, service=service)
         chosen = choice_named(result, _wanted(pick, limit=limit))
         shown = {
