@@ -10,11 +10,10 @@ from mpsearch.core.cache import content_hash
 from mpsearch.core.files import save_table
 from mpsearch.core.formats import BASES, format_named
 from mpsearch.core.graph import LayerGraph, Op
-from mpsearch.core.hardware import Support
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
-from mpsearch.cost import CoreState, profile_workloads, support_of
+from mpsearch.cost import CoreState, profile_workloads
 from mpsearch.errors import FormatError, UnsupportedFeatureError
 from mpsearch.execution import dynamic_group_of, observe_ranges
 from mpsearch.formulation.envelope import monotone_envelope
@@ -27,6 +26,7 @@ from mpsearch.verification.deployment import simulate
 from mpsearch.verification.quality import measure_quality, reference_outputs
 from mpsearch.workflow.changes import EXACT, Scope, exact_changes, exact_table, unless_fixed
 from mpsearch.workflow.estimate import announce, estimated_seconds
+from mpsearch.workflow.offered import SupportByLayer, offered, supported
 from mpsearch.workflow.prepare import (
     JOINTLY,
     DataSource,
@@ -156,6 +156,7 @@ def measure_prepared(
     """
     engine = runtime_named(runtime)
     names = _checked_formats(formats, runtime=runtime)
+    supports, choices = _offers(prepared, engine=engine, formats=names, is_default=formats is None)
     announce(estimated_seconds(prepared, formats=names, bases=len(engine.bases)))
     quantizers = _quantizers(prepared, formats=names, progress=progress)
     state = CoreState()
@@ -165,7 +166,7 @@ def measure_prepared(
             engine=engine,
             base=base,
             formats=names,
-            narrowed=_DEFAULT_FORMATS[runtime] if formats is None else None,
+            support=supports[base],
             quantizers=quantizers,
             threads=threads,
             seed=seed,
@@ -176,7 +177,7 @@ def measure_prepared(
     )
     scope = Scope(
         formats=names,
-        offered=unless_fixed(_offered(costs, formats=names), fixed=fixed or {}),
+        offered=unless_fixed(choices, fixed=fixed or {}),
         quantizers=quantizers,
         dynamic_group=dynamic_group_of(runtime, engine.settings(engine.bases[0])),
         is_apart=prepared.is_apart,
@@ -247,6 +248,31 @@ def _checked_formats(formats: Sequence[str] | None, *, runtime: str) -> tuple[st
     return names
 
 
+def _offers(
+    prepared: Prepared, *, engine: AbstractRuntime, formats: Sequence[str], is_default: bool
+) -> tuple[dict[str, SupportByLayer], dict[str, tuple[str, ...]]]:
+    """Return the support of each layer by base, and what that leaves to choose from."""
+    defaults = _DEFAULT_FORMATS[engine.name]
+    supports: dict[str, SupportByLayer] = {
+        base: supported(
+            prepared.traced.graph,
+            runtime=engine,
+            base=base,
+            formats=formats,
+            narrowed=defaults if is_default else None,
+            cache=prepared.cache,
+        )
+        for base in engine.bases
+    }
+    choices = offered(
+        tuple(supports.values()),
+        runtime=engine.name,
+        formats=formats,
+        examples=defaults[Op.LINEAR],
+    )
+    return supports, choices
+
+
 def _quantizers(
     prepared: Prepared, *, formats: Sequence[str], progress: Progress | None
 ) -> dict[str, ActivationQuantizer]:
@@ -267,7 +293,7 @@ def _profile(
     engine: AbstractRuntime,
     base: str,
     formats: Sequence[str],
-    narrowed: Mapping[Op, Sequence[str]] | None,
+    support: SupportByLayer,
     quantizers: Mapping[str, ActivationQuantizer],
     threads: int,
     seed: int,
@@ -275,17 +301,6 @@ def _profile(
     progress: Progress | None,
 ) -> CostTable:
     graph = prepared.traced.graph
-    found = support_of(
-        graph, runtime=engine, formats=(base, *formats), base=base, cache=prepared.cache
-    )
-    support = {
-        layer.name: {
-            name: found[layer.name][name]
-            for name in (base, *formats)
-            if name == base or narrowed is None or name in narrowed[layer.op]
-        }
-        for layer in graph.layers
-    }
     references = reference_assignments(graph, base=base, formats=formats, support=support)
     return profile_workloads(
         base=prepared.base,
@@ -304,33 +319,6 @@ def _profile(
         seed=seed,
         state=state,
     )
-
-
-def _offered(costs: Sequence[CostTable], *, formats: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the formats that each layer can take under at least one base.
-
-    Raises:
-        FormatError: No layer can take any of them.
-    """
-    offered = {
-        layer: tuple(
-            dict.fromkeys(
-                name
-                for cost in costs
-                for name, support in zip(cost.formats, cost.support[place], strict=True)
-                if support is not Support.NONE and not format_named(name).is_floating
-            )
-        )
-        for place, layer in enumerate(costs[0].layers)
-    }
-    if not any(offered.values()):
-        runtime = costs[0].device.runtime
-        raise FormatError(
-            f"Runtime {runtime!r} can run none of the {len(offered)} layers in "
-            f"{', '.join(formats)}. Expected formats such as "
-            f"{', '.join(_DEFAULT_FORMATS[runtime][Op.LINEAR])}. Choose others."
-        )
-    return offered
 
 
 def _base_loss(prepared: Prepared, *, base: str) -> float:

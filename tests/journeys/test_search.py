@@ -213,7 +213,10 @@ def test_a_function_serves_as_the_task(cache: Path) -> None:
     assert result.verification[-1].quantity == "cosine on validation data"
 
 
-def test_formats_that_no_layer_can_take_are_refused(cache: Path) -> None:
+@pytest.mark.parametrize("runtime", ["simulation", "openvino"])
+def test_formats_that_no_layer_can_take_are_refused(cache: Path, runtime: str) -> None:
+    """Before anything is timed: a plan of nothing but the base is no answer."""
+    events: list[ProgressEvent] = []
     with pytest.raises(FormatError, match="none of the 4 layers"):
         mpsearch.search(
             Tagger(),
@@ -221,6 +224,8 @@ def test_formats_that_no_layer_can_take_are_refused(cache: Path) -> None:
             budgets={"weight_bits": "4"},
             formats=["w4g9999"],  # groups that divide no row
             task="classification",
-            runtime="simulation",
+            runtime=runtime,
             cache=cache,
+            progress=events.append,
         )
+    assert "latency of whole plans" not in {event.phase for event in events}
