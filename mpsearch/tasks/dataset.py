@@ -24,6 +24,8 @@ Batch: TypeAlias = Mapping[str, Tensor]
 
 _LOG = logging.getLogger("mpsearch.tasks")
 _INDEX: Final = "index.json"
+# What fingerprints of inputs that a model made for itself begin with, through every split.
+SYNTHETIC: Final = "synthetic:"
 
 
 @final
@@ -53,6 +55,11 @@ class Dataset:
     def samples(self) -> int:
         """Return the number of samples."""
         return sum(len(batch.places) for batch in self.batches)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether these are no data, but inputs made from the model's own weights."""
+        return self.fingerprint.startswith(SYNTHETIC)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -100,7 +107,8 @@ class Dataset:
             for batch in self.batches
         ]
         batches = tuple(_rows_of(batch, rows) for batch, rows in kept if rows)
-        fingerprint = content_hash(self.fingerprint, sorted(places))
+        origin = SYNTHETIC if self.is_synthetic else ""
+        fingerprint = origin + content_hash(self.fingerprint, sorted(places))
         return replace(self, batches=batches, fingerprint=fingerprint)
 
     def _load(self, file: str) -> dict[str, Tensor]:

@@ -167,18 +167,13 @@ def family_of(config: Mapping[str, Any], *, origin: str, is_sentence: bool = Fal
     Raises:
         ModelError: Type or head are not known, or a field asks for what is never done.
     """
-    for field, reason in _REFUSED.items():
-        if config.get(field):
-            raise ModelError(
-                f"Config {origin!r} {reason} ({field!r}). Expected a plain model of transformers. "
-                "Load it where you trust it, and pass the float32 module."
-            )
+    check_plain(config, origin=origin)
     model_type = str(config.get("model_type", ""))
     kind = next((kind for kind in _KINDS if model_type in kind.types), None)
     if kind is None:
         known = sorted(frozenset().union(*(kind.types for kind in _KINDS)))
         raise ModelError(
-            f"Config {origin!r} is of type {model_type!r}{_nearest(model_type, known)}. Expected "
+            f"Config {origin!r} is of type {model_type!r}{nearest(model_type, known)}. Expected "
             f"one of {', '.join(known)}. Load it with its own library and pass the module."
         )
     saved_as = "" if is_sentence else str((config.get("architectures") or [""])[0])
@@ -194,6 +189,26 @@ def family_of(config: Mapping[str, Any], *, origin: str, is_sentence: bool = Fal
     )
 
 
+def check_plain(config: Mapping[str, Any], *, origin: str) -> None:
+    """Refuse a config that asks for code of its folder, or for weights that are no floats.
+
+    Raises:
+        ModelError: It does.
+    """
+    for field, reason in _REFUSED.items():
+        if config.get(field):
+            raise ModelError(
+                f"Config {origin!r} {reason} ({field!r}). Expected a plain model of floats. "
+                "Load it where you trust it, and pass the float32 module."
+            )
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return words that name what was perhaps meant; none where nothing is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f", nearest to {close[0]!r}" if close else ""
+
+
 def _head_of(kind: _Kind, *, saved_as: str, origin: str) -> _Head:
     if not saved_as:
         return kind.heads[-1]
@@ -201,17 +216,11 @@ def _head_of(kind: _Kind, *, saved_as: str, origin: str) -> _Head:
     if found is None:
         known = [ending for head in kind.heads for ending in head.endings]
         raise ModelError(
-            f"Config {origin!r} was saved as {saved_as!r}{_nearest(saved_as, known)}. Expected a "
+            f"Config {origin!r} was saved as {saved_as!r}{nearest(saved_as, known)}. Expected a "
             f"name that ends with one of {', '.join(known)}. Load it with transformers and pass "
             "the module, with a task."
         )
     return found
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    """Say what was perhaps meant."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f", nearest to {close[0]!r}" if close else ""
 
 
 def known_fields(raw: Mapping[str, Any], *, config_class: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped

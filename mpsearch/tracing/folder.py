@@ -1,16 +1,14 @@
 """A Hugging Face folder to a module: safetensors only, known architectures, offline."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
-from mpsearch.errors import MissingPackageError, ModelError
-from mpsearch.tracing.architectures import Family, family_of, known_fields
+from mpsearch.errors import ModelError
+from mpsearch.tracing.architectures import Family, family_of
 from mpsearch.tracing.feeding import (
     SENTENCE,
     decoder_start,
@@ -20,8 +18,9 @@ from mpsearch.tracing.feeding import (
     task_settings,
     wrapped,
 )
-from mpsearch.tracing.folder_files import CONFIG, check_weights, first_line, read_json
-from mpsearch.tracing.plausible import check_folder, check_parameters, meta_device
+from mpsearch.tracing.folder_files import CONFIG, check_weights, read_json
+from mpsearch.tracing.plausible import check_folder
+from mpsearch.tracing.weights import imported_transformers, load_weights
 
 
 @final
@@ -85,62 +84,17 @@ def load_folder(path: Path) -> LoadedModel:
 
 
 def _load(path: Path, *, raw: Mapping[str, Any], family: Family) -> Any:  # noqa: ANN401 - transformers is untyped
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingPackageError(
-            "A Hugging Face folder needs the package 'transformers'. Expected it beside torch. "
-            "Install mpsearch[search]."
-        ) from error
-    config_class = transformers.CONFIG_MAPPING[family.model_type]
-    auto_class = getattr(transformers, family.auto_class)
+    transformers = imported_transformers()
     own: dict[str, Any] = {"attn_implementation": "sdpa"} if family.has_attention else {}
     if family.has_unused_pooler:
         own["add_pooling_layer"] = False
-    try:
-        with _quiet(transformers.utils.logging):
-            config = config_class(**known_fields(raw, config_class=config_class))
-            with meta_device():
-                check_parameters(auto_class.from_config(config, **own), place=path)
-            model, found = auto_class.from_pretrained(
-                path,
-                config=config,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **own,
-            )
-    except ModelError:
-        raise
-    except Exception as error:  # transformers raises whatever its parts raise
-        raise ModelError(
-            f"Folder {str(path)!r} cannot be loaded as {family.model_type}: "
-            f"{type(error).__name__}: {first_line(error)}. Expected weights that fit its "
-            "config.json. Download it again."
-        ) from error
-    absent = sorted({*found["missing_keys"], *(str(each) for each in found["mismatched_keys"])})
-    if absent:
-        raise ModelError(
-            f"Folder {str(path)!r} lacks {len(absent)} weights of {family.model_type}, first "
-            f"{absent[0]!r}. Expected all of them, in the shapes of config.json. Download it again."
-        )
-    return model.eval()
-
-
-@contextmanager
-def _quiet(settings: Any) -> Iterator[None]:  # noqa: ANN401 - as above
-    """Keep bars and reports off the terminal: what matters is checked below."""
-    bars, level = settings.is_progress_bar_enabled(), settings.get_verbosity()
-    settings.disable_progress_bar()
-    settings.set_verbosity_error()
-    try:
-        yield
-    finally:
-        settings.set_verbosity(level)
-        if bars:
-            settings.enable_progress_bar()
+    return load_weights(
+        path,
+        raw=raw,
+        model_class=getattr(transformers, family.auto_class),
+        config_class=transformers.CONFIG_MAPPING[family.model_type],
+        options=own,
+    )
 
 
 def _existing(path: Path) -> Path | None:

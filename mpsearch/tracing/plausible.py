@@ -23,11 +23,21 @@ _LARGEST_NUMBER: Final = 2**28
 _BEYOND: Final = 1e300
 # No weight depends on it where a model is convolutional, and the example has as many pixels.
 _LARGEST_IMAGE: Final = 4096
+# Ten times the steps that any denoiser was trained with.
+_MOST_STEPS: Final = 10_000
+# Latents of pictures have a side of 32 to 256; positions in them are computed, not stored.
+_LARGEST_LATENT: Final = 1024
 # Fields that say how often a block is repeated; each block has tensors of its own.
 _COUNTS: Final = frozenset(
     {
         *("num_hidden_layers", "num_layers", "n_layers", "n_layer", "depths"),
-        *("encoder_layers", "decoder_layers", "num_decoder_layers", "layers_per_block"),
+        *(
+            "encoder_layers",
+            "decoder_layers",
+            "num_decoder_layers",
+            "layers_per_block",
+            "transformer_layers_per_block",
+        ),
     }
 )
 
@@ -69,6 +79,20 @@ def check_parameters(shell: nn.Module, *, place: Path) -> None:
         )
 
 
+def check_schedule(config: Mapping[str, Any]) -> None:
+    """Refuse a scheduler of diffusers with more steps than any has: each becomes numbers.
+
+    Raises:
+        ModelError: It has.
+    """
+    for name, value in _numbers_in(config):
+        if name.endswith("steps") and abs(value) > _MOST_STEPS:
+            raise ModelError(
+                f"The scheduler says {name} = {value:.4g}. Expected at most {_MOST_STEPS}. Use a "
+                "scheduler that exists."
+            )
+
+
 def meta_device() -> torch.device:
     """Return the device on which tensors have shapes and no values."""
     return torch.device("meta")
@@ -80,6 +104,8 @@ def _check_number(name: str, value: float) -> None:
         most = _MOST_LAYERS
     elif name == "image_size":
         most = _LARGEST_IMAGE
+    elif name == "sample_size":
+        most = _LARGEST_LATENT
     if abs(value) > most:
         raise ModelError(
             f"{_CONFIG} says {name} = {value:.4g}. Expected at most {most}. Use a model that "
@@ -106,7 +132,12 @@ def _numbers(config: Path) -> Iterator[tuple[str, float]]:
             f"{_CONFIG} has {config.stat().st_size} bytes. Expected at most {_LARGEST_CONFIG}. "
             "Use the config of a model."
         )
-    parts: list[tuple[str, Any]] = [("", _parsed(config.read_bytes(), name=_CONFIG))]
+    yield from _numbers_in(_parsed(config.read_bytes(), name=_CONFIG))
+
+
+def _numbers_in(value: Any) -> Iterator[tuple[str, float]]:  # noqa: ANN401 - parsed JSON
+    """Yield each number with the name of its field, however deep."""
+    parts: list[tuple[str, Any]] = [("", value)]
     while parts:
         name, part = parts.pop()
         if isinstance(part, dict):

@@ -27,7 +27,8 @@ from mpsearch.sensitivity.divergence import divergence_unit
 from mpsearch.solvers import solve
 from mpsearch.workflow.changes import metric_named
 from mpsearch.workflow.measure import Measured, measure_prepared
-from mpsearch.workflow.prepare import DataSource, ModelSource, Prepared, TaskSource, prepare
+from mpsearch.workflow.prepare import ModelSource, Prepared, TaskSource, prepare
+from mpsearch.workflow.reading import DataSource
 from mpsearch.workflow.solve import resolved
 
 _LOG = logging.getLogger("mpsearch")

@@ -7,7 +7,8 @@ from mpsearch.core.plan import Plan
 from mpsearch.errors import PlanError
 from mpsearch.export import EXPORTERS
 from mpsearch.tracing import TracedModel, base_onnx
-from mpsearch.workflow.prepare import DataSource, ModelSource, traced_source
+from mpsearch.workflow.prepare import ModelSource, traced_source
+from mpsearch.workflow.reading import DataSource
 
 
 def export(

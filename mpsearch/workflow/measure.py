@@ -29,12 +29,12 @@ from mpsearch.workflow.estimate import announce, estimated_seconds
 from mpsearch.workflow.offered import SupportByLayer, offered, supported
 from mpsearch.workflow.prepare import (
     JOINTLY,
-    DataSource,
     ModelSource,
     Prepared,
     TaskSource,
     prepare,
 )
+from mpsearch.workflow.reading import DataSource
 from mpsearch.workflow.workloads import WorkloadRequest
 
 PLACEMENT: Final = "layer_inputs"
@@ -90,7 +90,7 @@ class Measured:
 
 def measure(  # noqa: PLR0913  # the names that other programs rely on
     model: ModelSource,
-    calibration: DataSource,
+    calibration: DataSource = None,
     *,
     task: TaskSource = "auto",
     validation: DataSource | None = None,

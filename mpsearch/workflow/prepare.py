@@ -1,7 +1,6 @@
 """Model and data made ready to measure: traced, split, spilled to the cache."""
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ from mpsearch.core.progress import Progress, tracked
 from mpsearch.errors import DataError, UsageError
 from mpsearch.execution import run
 from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD, check_method
-from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, guess_task, read_data
+from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, guess_task
 from mpsearch.tasks.collate import LABELS
 from mpsearch.tracing import (
     LoadedModel,
@@ -31,21 +30,25 @@ from mpsearch.tracing import (
     trace_program,
 )
 from mpsearch.tracing.call import takes_structure
+from mpsearch.tracing.pipeline import INDEX, LoadedPipeline, load_pipeline
+from mpsearch.workflow.reading import DataSource, Loaded, Reader, input_names, synthetic_told
 from mpsearch.workflow.workloads import WorkloadRequest, workloads_of
 
 ModelSource: TypeAlias = (
-    nn.Module | ExportedProgram | TracedModel | LoadedModel | OnnxModel | Path | str
+    nn.Module
+    | ExportedProgram
+    | TracedModel
+    | LoadedModel
+    | LoadedPipeline
+    | OnnxModel
+    | Path
+    | str
 )
-_Loaded: TypeAlias = nn.Module | TracedModel | LoadedModel | OnnxModel
-# Whatever `tasks.read_data` reads: files, arrays, texts, iterables of batches.
-DataSource: TypeAlias = Path | str | Dataset | Mapping[str, Any] | Iterable[Any]
-
 # A name in `TASKS`, "auto", a task, or a function of the raw output and the batch.
 TaskSource: TypeAlias = str | AbstractTask | Callable[[Any, Batch], Tensor]
 
 # Without validation data this share of the samples, the last ones, serves as such.
 VALIDATION_SHARE = 0.3
-_BATCH_SIZE = 32
 ONNX_SUFFIX = ".onnx"
 JOINTLY: Final = "jointly"
 APART: Final = "apart"
@@ -72,6 +75,12 @@ class Prepared:
     ranges: str = DEFAULT_RANGE_METHOD
     is_apart: bool = False
     has_own_validation: bool = True
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what must be said of the data, in every report."""
+        parts = (self.calibration, self.validation, *(() if self.test is None else (self.test,)))
+        return (synthetic_told(),) if any(part.is_synthetic for part in parts) else ()
 
 
 def prepare(
@@ -102,7 +111,7 @@ def prepare(
     next(steps)
     source = _loaded(model)
     next(steps)
-    reader = _Reader(source=source, folder=store.folder, model=_folder_of(model))
+    reader = Reader(source=source, folder=store.folder, model=_folder_of(model))
     parts = _split(reader, calibration=calibration, validation=validation, test=test)
     next(steps)
     traced = _traced(source, parts[0])
@@ -143,7 +152,7 @@ def traced_source(model: ModelSource, *, example: DataSource | None = None) -> T
             "since a module is traced by running it. Pass the calibration data as `example`."
         )
     with TemporaryDirectory() as folder:
-        return _traced(source, _Reader(source=source, folder=Path(folder)).read(example))
+        return _traced(source, Reader(source=source, folder=Path(folder)).read(example))
 
 
 def _check_pairs(pairs: str) -> None:
@@ -158,59 +167,19 @@ def _folder_of(model: ModelSource) -> Path | None:
     return Path(model) if isinstance(model, str | Path) and Path(model).is_dir() else None
 
 
-def _loaded(model: ModelSource) -> _Loaded:
+def _loaded(model: ModelSource) -> Loaded:
     if isinstance(model, ExportedProgram):
         return trace_program(model)
     if not isinstance(model, str | Path):
         return model
     path = Path(model)
-    return load_onnx(path) if path.suffix == ONNX_SUFFIX else load_folder(path)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class _Reader:
-    """Reads every part of the data in the same way."""
-
-    source: _Loaded
-    folder: Path
-    model: Path | None = None
-
-    def read(self, data: DataSource) -> Dataset:
-        if isinstance(data, Dataset):
-            return data
-        return read_data(
-            data,
-            input_names=_input_names(self.source),
-            batch_size=_batch_size(self.source),
-            folder=self.folder / "data",
-            tokenizer=getattr(self.source, "tokenizer_file", None),
-            model=self.model,
-            decoder_start=getattr(self.source, "decoder_start", None),
-        )
-
-
-def _batch_size(source: _Loaded) -> int:
-    """Return how many samples are run at once: as many as an ONNX file fixes, if it does."""
-    fixed = source.batch_size if isinstance(source, OnnxModel) else None
-    return _BATCH_SIZE if fixed is None else fixed
-
-
-def _input_names(source: _Loaded) -> tuple[str, ...]:
-    """Return the names of the model's inputs; of a plain module those without a default."""
-    if isinstance(source, TracedModel | LoadedModel | OnnxModel):
-        return tuple(source.input_names)
-    parameters = inspect.signature(source.forward).parameters.values()
-    return tuple(
-        parameter.name
-        for parameter in parameters
-        if parameter.default is inspect.Parameter.empty
-        and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    )
+    if path.suffix == ONNX_SUFFIX:
+        return load_onnx(path)
+    return load_pipeline(path) if (path / INDEX).is_file() else load_folder(path)
 
 
 def _split(
-    reader: _Reader,
+    reader: Reader,
     *,
     calibration: DataSource,
     validation: DataSource | None,
@@ -225,11 +194,11 @@ def _split(
     return fitting, checking, held_out
 
 
-def _traced(source: _Loaded, calibration: Dataset) -> TracedModel:
+def _traced(source: Loaded, calibration: Dataset) -> TracedModel:
     if isinstance(source, TracedModel):
         return source
     first = next(iter(calibration))
-    names = _input_names(source)
+    names = input_names(source)
     if isinstance(source, nn.Module) and takes_structure(source):
         names = tuple(name for name in first if name in names or name not in LABELS)
     missing = [name for name in names if name not in first]
@@ -239,7 +208,7 @@ def _traced(source: _Loaded, calibration: Dataset) -> TracedModel:
             f"{missing}. Expected all of {list(names)}. Name the inputs in the data."
         )
     example = {name: first[name] for name in names}
-    if isinstance(source, LoadedModel):
+    if isinstance(source, LoadedModel | LoadedPipeline):
         return trace_model(source.module, example, root=source.root)
     if isinstance(source, OnnxModel):
         return trace_onnx(source, example)
@@ -249,7 +218,7 @@ def _traced(source: _Loaded, calibration: Dataset) -> TracedModel:
 def _task(
     task: TaskSource,
     *,
-    source: _Loaded,
+    source: Loaded,
     traced: TracedModel,
     data: Dataset,
 ) -> AbstractTask:
@@ -257,7 +226,7 @@ def _task(
         return task
     if not isinstance(task, str):
         return CallableTask(function=task)
-    if task == "auto" and isinstance(source, LoadedModel):
+    if task == "auto" and isinstance(source, LoadedModel | LoadedPipeline):
         task = source.task
     if task == "auto":
         first = next(iter(data))

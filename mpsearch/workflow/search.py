@@ -29,12 +29,12 @@ from mpsearch.workflow.measure import Measured, check_device
 from mpsearch.workflow.phases import PhaseClock
 from mpsearch.workflow.prepare import (
     JOINTLY,
-    DataSource,
     ModelSource,
     Prepared,
     TaskSource,
     prepare,
 )
+from mpsearch.workflow.reading import DataSource
 from mpsearch.workflow.refine import Ground, explore, rounds_told
 from mpsearch.workflow.report import Summary, report
 from mpsearch.workflow.solve import FrontPoint
@@ -107,7 +107,7 @@ class SearchResult:
 
 def search(  # noqa: PLR0913  # the names that other programs rely on
     model: ModelSource,
-    calibration: DataSource,
+    calibration: DataSource = None,
     *,
     budgets: Mapping[str, str | float] | None = None,
     max_drop: float | None = None,
@@ -141,10 +141,12 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     keep them with the least validation divergence is returned with its proof.
 
     Args:
-        model: A torch module, or a folder with safetensors and the config of a known
-            architecture.
-        calibration: A `.npz` or `.jsonl` file, a folder of images, or an iterable of tensors,
-            tuples or dicts.
+        model: A torch module, an ONNX file, or a folder of transformers or diffusers with
+            safetensors and the config of a known architecture; see docs/models.md.
+        calibration: A `.npz` or `.jsonl` file, a folder of images, a dataset saved by
+            `datasets` or as parquet, or an iterable of tensors, tuples or dicts; for a pipeline
+            texts, classes or `DenoiserCalls`; None or `SyntheticInputs` for inputs made from
+            the model's own weights, which every report says loudly.
         budgets: Limits such as {"weight_bytes": "25%", "latency": "4ms"}. A share is of full
             precision; "115% of fastest" is of the fastest reference plan. Optional where
             `max_drop` is given.
@@ -274,6 +276,7 @@ def _result(
         notes=(
             *_notes(found, own_validation=prepared.has_own_validation),
             *repairs_told(found.tried),
+            *prepared.notes,
             *ground.notes,
             *((combining.told,) if combining is not None else ()),
             *rounds_told(refined),

@@ -11,7 +11,8 @@ from mpsearch.cost.lut_table import cost_table_of
 from mpsearch.cost.snippets import write_snippets
 from mpsearch.errors import FormatError
 from mpsearch.workflow.measure import runtime_named
-from mpsearch.workflow.prepare import DataSource, ModelSource, traced_source
+from mpsearch.workflow.prepare import ModelSource, traced_source
+from mpsearch.workflow.reading import DataSource
 
 
 def snippets(

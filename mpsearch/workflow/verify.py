@@ -12,7 +12,8 @@ from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
 from mpsearch.workflow.export import check_model
 from mpsearch.workflow.measure import runtime_named
-from mpsearch.workflow.prepare import DataSource, ModelSource, TaskSource, prepare
+from mpsearch.workflow.prepare import ModelSource, TaskSource, prepare
+from mpsearch.workflow.reading import DataSource
 
 
 def verify(
