@@ -77,6 +77,10 @@ class ServiceError(MpsearchError):
         self.kind = kind
 
 
+class StorageError(MpsearchError):
+    """The store of a service's uploads cannot be reached, or refuses."""
+
+
 class InfeasibleBudgetError(MpsearchError):
     """No plan keeps the budgets; `smallest` holds each budget's smallest reachable value."""
 

@@ -12,7 +12,13 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mpsearch.errors import AbsentError, ConflictError, MpsearchError, QuotaError
+from mpsearch.errors import (
+    AbsentError,
+    ConflictError,
+    MpsearchError,
+    QuotaError,
+    StorageError,
+)
 from mpsearch.jobs.problem import (
     MEDIA_TYPE,
     FieldProblem,
@@ -28,6 +34,7 @@ _STATUS: Final[Mapping[type[MpsearchError], int]] = {
     AbsentError: 404,
     ConflictError: 409,
     QuotaError: 429,
+    StorageError: 503,
 }
 _MEANING: Final = {
     400: "The request is malformed.",
@@ -39,7 +46,7 @@ _MEANING: Final = {
     415: "The body is of another kind than documented.",
     422: "The request cannot be right; `detail` and `errors` say why.",
     429: "That is more, or more often, than allowed.",
-    503: "The server cannot take jobs, or cannot reach its database, now.",
+    503: "The server cannot take jobs, or cannot reach its database or its store, now.",
     507: "The server has no room left.",
 }
 # What the gate answers before any route, and what any route does where the database fails.
@@ -47,7 +54,7 @@ _OF_THE_GATE: Final = (401, 403, 429, 503, 507)
 _SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 # Pydantic's own report would repeat what was sent, which can be large.
 _LONGEST_DETAIL: Final = 500
-_SECONDS_UNTIL_A_DATABASE_IS_BACK: Final = 5
+_SECONDS_UNTIL_IT_IS_BACK: Final = 5
 _MOST_ERRORS: Final = 20
 
 
@@ -82,7 +89,9 @@ def as_response(problem: Problem, headers: Mapping[str, str] | None = None) -> R
 
 async def _on_our_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as FastAPI calls it
     assert isinstance(error, MpsearchError)
-    return as_response(problem_of(error, status=_STATUS.get(type(error), 422)))
+    headers = {"Retry-After": str(_SECONDS_UNTIL_IT_IS_BACK)}
+    problem = problem_of(error, status=_STATUS.get(type(error), 422))
+    return as_response(problem, headers if isinstance(error, StorageError) else None)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as FastAPI calls it
@@ -110,13 +119,13 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:  
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods_of(request))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_of(request)):
+        headers["Allow"] = ", ".join(methods)
     return as_response(_of_status(error.status_code), headers)
 
 
 def _methods_of(request: Request) -> list[str]:
-    """Return every method of a path: a route by itself knows its own only."""
+    """Return every method of a documented path: a route by itself knows its own only."""
     found: set[str] = set()
     for path, operations in request.app.openapi()["paths"].items():
         pattern = re.sub(r"\\\{[a-z_]+\\\}", "[^/:]+", re.escape(path))
@@ -142,7 +151,7 @@ def of_database(error: DBAPIError) -> Response | None:
     if "is full" in str(error.orig) or type(error.orig).__name__ == "DiskFull":
         return as_response(_of_status(HTTPStatus.INSUFFICIENT_STORAGE))
     if error.connection_invalidated or isinstance(error, OperationalError):
-        headers = {"Retry-After": str(_SECONDS_UNTIL_A_DATABASE_IS_BACK)}
+        headers = {"Retry-After": str(_SECONDS_UNTIL_IT_IS_BACK)}
         return as_response(_of_status(HTTPStatus.SERVICE_UNAVAILABLE), headers)
     return None
 

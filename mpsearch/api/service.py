@@ -1,14 +1,14 @@
 """What the routes work with: the store, the uploads and the queue, opened once."""
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias, final
+from typing import Annotated, Final, TypeAlias, final
 
 from dbos import DBOSClient
 from fastapi import Depends, Request
 
 from mpsearch.api.settings import Settings
 from mpsearch.api.stored_tables import StoredTables
-from mpsearch.jobs.blobs import BlobStore
+from mpsearch.jobs.blobs import BlobStore, blob_store
 from mpsearch.jobs.events import EventLog
 from mpsearch.jobs.fleet import Fleet
 from mpsearch.jobs.keys import KeyStore, pepper_of
@@ -22,6 +22,9 @@ from mpsearch.jobs.queue import (
 )
 from mpsearch.jobs.store import JobStore
 from mpsearch.jobs.tables import open_database
+
+# How long a caller waits for a bucket that does not answer.
+_PATIENCE_SECONDS: Final = 10.0
 
 
 @final
@@ -78,7 +81,7 @@ def open_service(settings: Settings) -> Service:
         events=EventLog(engine=engine),
         fleet=Fleet(engine=engine),
         keys=KeyStore(engine=engine, pepper=pepper_of(data.path)),
-        blobs=BlobStore(folder=data.blobs),
+        blobs=blob_store(data, patience_seconds=_PATIENCE_SECONDS),
         tables=StoredTables(),
         queue=DBOSClient(
             system_database_url=data.workflows_url,

@@ -13,6 +13,7 @@ LOOPBACK_HOSTS: Final = (HOST, "localhost")
 DEFAULT_PORT: Final = 8765
 _MEBIBYTE: Final = 2**20
 _DATABASE: Final = "MPS_DATABASE_URL"
+_BLOBS: Final = "MPS_BLOBS_URL"
 
 
 @final
@@ -53,5 +54,9 @@ class Settings:
 
 
 def data_folder(path: Path) -> DataFolder:
-    """Return a data folder, with the database that MPS_DATABASE_URL names if it does."""
-    return DataFolder(path=path.resolve(), database=os.environ.get(_DATABASE) or None)
+    """Return a data folder, with what MPS_DATABASE_URL and MPS_BLOBS_URL name if they do."""
+    return DataFolder(
+        path=path.resolve(),
+        database=os.environ.get(_DATABASE) or None,
+        bucket=os.environ.get(_BLOBS) or None,
+    )

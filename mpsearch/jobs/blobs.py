@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from mpsearch.errors import AbsentError, DataError, QuotaError
+from mpsearch.jobs.bucket import Bucket
+from mpsearch.jobs.data_folder import DataFolder
 
 PREFIX: Final = "sha256:"
 
@@ -48,21 +50,31 @@ class BlobWriter:
 @final
 @dataclass(frozen=True, kw_only=True)
 class BlobStore:
-    """A folder of uploads, each a read-only file under its digest."""
+    """A folder of uploads, each a read-only file under its digest.
+
+    With a bucket, that is where they are kept; the folder holds what was sent or asked for here.
+    Its methods then raise StorageError where the bucket cannot be reached.
+    """
 
     folder: Path
+    bucket: Bucket | None = None
 
     def holds(self, name: str) -> bool:
         """Return whether an upload is here."""
-        return self._path(name).is_file()
+        return self._path(name).is_file() or (
+            self.bucket is not None and self.bucket.holds(_key(name))
+        )
 
     def path(self, name: str) -> Path:
-        """Return the file of an upload.
+        """Return the file of an upload, brought from the bucket if it has to be.
 
         Raises:
             AbsentError: It is not here.
+            DataError: What the bucket holds is not what the name says.
         """
         path = self._path(name)
+        if not path.is_file() and self.bucket is not None:
+            self._bring(name, bucket=self.bucket)
         if not path.is_file():
             raise AbsentError(
                 f"Blob {name!r} is not here. Expected one that was uploaded. "
@@ -72,12 +84,27 @@ class BlobStore:
 
     @contextmanager
     def receiving(self, name: str, *, most_bytes: int | None = None) -> Iterator[BlobWriter]:
-        """Take in an upload; on leaving the block it is checked and becomes visible.
+        """Take in an upload; on leaving the block it is checked, kept, and becomes visible.
 
         Raises:
             DataError: What came is not what the name says; nothing is kept.
             QuotaError: More than `most_bytes` came; nothing is kept.
         """
+        with self._incoming(name, most_bytes=most_bytes, bucket=self.bucket) as writer:
+            yield writer
+
+    def _bring(self, name: str, *, bucket: Bucket) -> None:
+        try:
+            with self._incoming(name, most_bytes=None, bucket=None) as writer:
+                for piece in bucket.pieces(_key(name)):
+                    writer.write(piece)
+        except FileNotFoundError:
+            return
+
+    @contextmanager
+    def _incoming(
+        self, name: str, *, most_bytes: int | None, bucket: Bucket | None
+    ) -> Iterator[BlobWriter]:
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".incoming-")
         try:
@@ -87,6 +114,8 @@ class BlobStore:
                 _check(name, writer=writer)
                 file.flush()
                 os.fsync(file.fileno())
+            if bucket is not None:
+                bucket.put(_key(name), Path(temporary))
             # Owner may read, nobody may write: it is named by what it holds.
             Path(temporary).chmod(0o400)
             target = self._path(name)
@@ -103,8 +132,25 @@ class BlobStore:
         return len(left)
 
     def _path(self, name: str) -> Path:
-        digest = name.removeprefix(PREFIX)
-        return self.folder / digest[:2] / digest
+        return self.folder / _key(name)
+
+
+def blob_store(data: DataFolder, *, patience_seconds: float) -> BlobStore:
+    """Return where the uploads of a data folder are kept.
+
+    Raises:
+        UsageError: Its bucket's address is malformed.
+    """
+    if data.bucket is None:
+        return BlobStore(folder=data.blobs)
+    bucket = Bucket(data.bucket, patience_seconds=patience_seconds)
+    return BlobStore(folder=data.blobs, bucket=bucket)
+
+
+def _key(name: str) -> str:
+    """Return the path of an upload below a folder or bucket."""
+    digest = name.removeprefix(PREFIX)
+    return f"{digest[:2]}/{digest}"
 
 
 def _check(name: str, *, writer: BlobWriter) -> None:

@@ -21,10 +21,14 @@ def default_data_folder() -> Path:
 @final
 @dataclass(frozen=True, kw_only=True)
 class DataFolder:
-    """The places within one data folder; `database` is the URL of a Postgres, if there is one."""
+    """The places within one data folder.
+
+    `database` is the URL of a Postgres, `bucket` that of a bucket for uploads, if there are any.
+    """
 
     path: Path
     database: str | None = None
+    bucket: str | None = None
 
     @property
     def database_url(self) -> str:

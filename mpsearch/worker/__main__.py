@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument(
         "--database-by-stdin", action="store_true", help="its URL is the first line, in JSON"
     )
+    parser.add_argument("--bucket", metavar="URL", help="where uploads are kept, if in a bucket")
     parser.add_argument("--json-logs", action="store_true", help="a JSON object per line")
     options = parser.parse_args()
     if options.json_logs:
@@ -31,7 +32,7 @@ def main() -> None:
     if options.end_with_parent:
         end_with_parent()
     pairs = (text.partition("=") for text in options.root)
-    data = DataFolder(path=options.data, database=database)
+    data = DataFolder(path=options.data, database=database, bucket=options.bucket)
     work(data, roots={name: Path(folder) for name, _, folder in pairs})
 
 

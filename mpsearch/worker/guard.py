@@ -34,6 +34,7 @@ class WorkerGuard:
             str(data.path),
             "--end-with-parent",
             *named,
+            *([] if data.bucket is None else [f"--bucket={data.bucket}"]),
             *(["--json-logs"] if json_logs else []),
         ]
         # Through stdin: arguments and environments of processes can be read by others.

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mpsearch.core.progress import ProgressEvent
 from mpsearch.errors import ConflictError, MpsearchError
-from mpsearch.jobs.blobs import BlobStore
+from mpsearch.jobs.blobs import blob_store
 from mpsearch.jobs.data_folder import DataFolder, owned
 from mpsearch.jobs.job import Job, JobState
 from mpsearch.jobs.problem import problem_named
@@ -40,6 +40,8 @@ _SECONDS_BETWEEN_LOOKS: Final = 0.2
 _SECONDS_BETWEEN_LOOKS_AT_OTHERS: Final = 1.0
 # Often enough for an eye, seldom enough for a disk.
 _SECONDS_BETWEEN_REPORTS: Final = 0.1
+# A job can wait for its uploads.
+_PATIENCE_SECONDS: Final = 180.0
 _EVENT: Final = TypeAdapter(ProgressEvent)
 
 
@@ -103,9 +105,10 @@ class Supervisor:
         folder = self.data.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         try:
+            blobs = blob_store(self.data, patience_seconds=_PATIENCE_SECONDS)
             inputs = laid_out(
                 JobRequest.model_validate(job.request),
-                sources=Sources(roots=self.roots, blobs=BlobStore(folder=self.data.blobs)),
+                sources=Sources(roots=self.roots, blobs=blobs),
                 folder=self.data.inputs(job.id),
             )
         except (MpsearchError, ValidationError, OSError) as error:
