@@ -1,6 +1,7 @@
 """The layers of a model that can change their format, and how tensors flow between them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import final
@@ -65,6 +66,7 @@ class LayerGraph:
     An edge says that a tensor flows from producer to consumer through operators without a
     weight. Layers in one tuple of `shared_weights` (indices) hold the same weight.
     `other_parameters` counts numbers that belong to no layer (biases, norms).
+    `left_out` says of weights that belong to no layer, by path, why they have no formats.
     `fingerprint` is a hash of structure and weights.
     """
 
@@ -72,7 +74,16 @@ class LayerGraph:
     edges: tuple[tuple[int, int], ...]
     shared_weights: tuple[tuple[int, ...], ...] = ()
     other_parameters: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str
+
+    @property
+    def left_out_told(self) -> tuple[str, ...]:
+        """Return a sentence that names the weights without formats, where there are any."""
+        if not self.left_out:
+            return ()
+        named = "; ".join(f"{path} ({reason})" for path, reason in self.left_out.items())
+        return (f"{len(self.left_out)} weights belong to no layer and stay as they are: {named}.",)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 from mpsearch.errors import ModelError
 from mpsearch.tracing.call import Call, register_dataclasses_, without_dataclasses
 from mpsearch.tracing.operators import argument, layer_operator, operator_name, weight_source
+from mpsearch.tracing.recurrent import unrolled
 
 _LOG = logging.getLogger("mpsearch.tracing")
 _MATRIX: Final = 2  # dimensions
@@ -41,14 +42,19 @@ def export_program(model: nn.Module, call: Call) -> ExportedProgram:
     return readable(program)
 
 
-def readable(program: ExportedProgram) -> ExportedProgram:
+def readable(given: ExportedProgram) -> ExportedProgram:
     """Return the program without in-place operators, whose layers read their weight directly.
+
+    Recurrent operators are unrolled where that is not too long.
 
     It is changed in place where it has no such operators.
     """
+    program = given
     if any(_mutates(node) for node in program.graph.nodes):
         # An empty table decomposes nothing and only makes the graph functional.
         program = program.run_decompositions({})
+    program = unrolled(program)
+    if program is not given:
         _allow_any_layout_(program.graph_module)
     _read_weights_directly_(program)
     return program

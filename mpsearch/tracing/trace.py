@@ -1,5 +1,6 @@
 """From a torch module to its graph, with every layer found, counted and named."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
@@ -24,10 +25,13 @@ from mpsearch.tracing.layers import (
     tensor_aliases,
     tied_weights,
 )
+from mpsearch.tracing.left_out import left_out
 from mpsearch.tracing.operators import argument, layer_operator
 from mpsearch.tracing.program import check_evaluating, export_program, readable
 from mpsearch.tracing.traced_model import TracedModel, tensor_at
 from mpsearch.tracing.weight_layout import outputs_first
+
+_LOG = logging.getLogger("mpsearch.tracing")
 
 
 def trace_model(
@@ -141,8 +145,15 @@ def _layer_graph(
         edges=find_edges(module, found),
         shared_weights=tied_weights(found),
         other_parameters=sum(others),
+        left_out=_told(left_out(module, [node for layer in found for node in layer.nodes])),
         fingerprint=_fingerprint(module),
     )
+
+
+def _told(left: Mapping[str, str]) -> Mapping[str, str]:
+    for path, reason in left.items():
+        _LOG.warning("Parameter %s stays at full precision: %s.", path, reason)
+    return left
 
 
 class _ShapeRecorder(fx.Interpreter):
