@@ -42,14 +42,9 @@ def image_batches(
         DataError: There are no images, one cannot be read, or nothing says how to prepare them.
         MissingPackageError: pillow or transformers is not installed.
     """
-    if model is None or not (model / SETTINGS).is_file():
-        raise DataError(
-            f"Folder {str(folder)!r} holds images, but the model came without {SETTINGS}, which "
-            "says how they are prepared. Expected a model folder with it. Give arrays, or an "
-            "iterable of batches that are prepared."
-        )
+    prepare = _prepare(model, origin=folder)
+    assert model is not None
     found = _labelled(folder, model=model)[:limit]
-    prepare = _processor(model)
     for start in range(0, len(found), batch_size):
         part = found[start : start + batch_size]
         pixels = prepare([_opened(path) for path, _ in part])
@@ -58,6 +53,31 @@ def image_batches(
         if classes:
             batch[LABELS[0]] = torch.tensor(classes)
         yield batch, range(start, start + len(part))
+
+
+def prepared_images(images: Sequence[Any], *, model: Path | None, origin: Path) -> Any:  # noqa: ANN401 - an array of one picture per row
+    """Return opened images as the model wants them, in one array.
+
+    Raises:
+        DataError: Nothing says how to prepare them.
+        MissingPackageError: pillow or transformers is not installed.
+    """
+    return _prepare(model, origin=origin)(list(images))
+
+
+def is_opened(value: object) -> bool:
+    """Whether a value is an image that was opened."""
+    return hasattr(value, "convert") and hasattr(value, "mode")
+
+
+def _prepare(model: Path | None, *, origin: Path) -> Any:  # noqa: ANN401 - transformers is untyped
+    if model is None or not (model / SETTINGS).is_file():
+        raise DataError(
+            f"Folder {str(origin)!r} holds images, but the model came without {SETTINGS}, which "
+            "says how they are prepared. Expected a model folder with it. Give arrays, or an "
+            "iterable of batches that are prepared."
+        )
+    return _processor(model)
 
 
 def _labelled(folder: Path, *, model: Path) -> list[tuple[Path, int | None]]:

@@ -16,7 +16,8 @@ from torch import Tensor
 from mpsearch.errors import DataError
 from mpsearch.tasks.collate import IDS, LABELS, MASK, TYPES, Sample, as_tensor, in_batches
 from mpsearch.tasks.dataset import Batch, Dataset, spill
-from mpsearch.tasks.images import image_batches
+from mpsearch.tasks.images import image_batches, is_opened, prepared_images
+from mpsearch.tasks.tables import is_table, table_records
 from mpsearch.tasks.tokens import TEXT, load_tokenizer, tokenised
 
 if TYPE_CHECKING:
@@ -46,11 +47,12 @@ def read_data(
     """Read data once, check it, and spill it to a subfolder of `folder`.
 
     Args:
-        source: Path of an .npz without pickles, a .jsonl or a folder of images; a tensor,
-            array or mapping of them (first dimension: samples); strings; a torch `Dataset`;
-            or any iterable of batches (tensors, tuples in the order of `input_names`, or dicts),
-            such as a `DataLoader` (one that shuffles gives other data on every run, so nothing
-            that was measured is found again); or a Dataset, which is returned.
+        source: Path of an .npz without pickles, a .jsonl, a folder of images, a dataset saved
+            by `datasets` or parquet; a tensor, array or mapping of them (first dimension:
+            samples); strings; a torch `Dataset`; or any iterable of batches (tensors, tuples in
+            the order of `input_names`, or dicts), such as a `DataLoader` (one that shuffles
+            gives other data on every run, so nothing that was measured is found again); or a
+            Dataset, which is returned.
         input_names: Names of the model's inputs. Other keys are labels.
         batch_size: Samples per batch where the source does not cut it.
         folder: Where data is kept.
@@ -138,13 +140,15 @@ class _Reader:
         )
 
     def _of_file(self, path: Path) -> Iterator[_Placed]:
+        if is_table(path) and path.exists():
+            return self._of_table(path)
         if path.is_dir():
             return self._of_images(path)
         readers = {".npz": self._of_npz, ".jsonl": self._of_jsonl}
         if path.suffix not in readers:
             raise DataError(
                 f"Data file {str(path)!r} ends with {path.suffix!r}. Expected .npz, .jsonl or a "
-                "folder of images. Convert it to one of them."
+                "folder of images, .parquet or a saved dataset. Convert it to one of them."
             )
         if not path.is_file():
             raise DataError(
@@ -161,6 +165,18 @@ class _Reader:
             batch_size=self.batch_size,
             limit=self.limit,
         )
+
+    def _of_table(self, path: Path) -> Iterator[_Placed]:
+        records = table_records(path, input_names=self.input_names, limit=self.limit)
+        column = next((name for name, value in records[0].items() if is_opened(value)), None)
+        if column is None:
+            return self._of_records(records)
+        pixels = prepared_images(
+            [record.pop(column) for record in records], model=self.model, origin=path
+        )
+        name = self.input_names[0]
+        named = [{**record, name: image} for record, image in zip(records, pixels, strict=True)]
+        return self._of_records(named)
 
     def _of_npz(self, path: Path) -> Iterator[_Placed]:
         try:
