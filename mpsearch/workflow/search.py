@@ -277,6 +277,7 @@ def _result(
             *_notes(found, own_validation=prepared.has_own_validation),
             *repairs_told(found.tried),
             *prepared.notes,
+            *measured.graph.left_out_told,
             *ground.notes,
             *((combining.told,) if combining is not None else ()),
             *rounds_told(refined),
