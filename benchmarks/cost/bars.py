@@ -1,11 +1,13 @@
 """The bars of cost; the small form takes MiniLM in ONNX Runtime and a few plans."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from benchmarks.bar import Bar, judged
 from benchmarks.cost.cases import cases, small_case
 from benchmarks.cost.profiling import profile_seconds
-from benchmarks.cost.targets import COVERED, MEAN, PROFILE, TARGETS, WORST
+from benchmarks.cost.requests import answers
+from benchmarks.cost.targets import COVERED, HELD, MEAN, PROFILE, TARGETS, UNBEATEN, WORST
 from benchmarks.cost.trial import Trial, run_trial
 
 
@@ -19,6 +21,7 @@ def run(*, small: bool) -> Iterator[Bar]:
         if not small:
             yield from _bars(trials[-1:], suffix=f", {case.title}")
     yield from _bars(trials, suffix="")
+    yield from _request_bars(small=small)
 
 
 def _bars(trials: Sequence[Trial], *, suffix: str) -> Iterator[Bar]:
@@ -32,3 +35,20 @@ def _bars(trials: Sequence[Trial], *, suffix: str) -> Iterator[Bar]:
     yield judged(WORST + suffix, beyond, target=TARGETS[WORST], statistic="max", extra=extra)
     covered = [trial.covered for trial in trials]
     yield judged(COVERED + suffix, covered, target=TARGETS[COVERED], statistic="min", extra=extra)
+
+
+def _request_bars(*, small: bool) -> Iterator[Bar]:
+    found = answers(small=small)
+    outcomes = Counter(each.outcome for each in found)
+    failed = [each for each in found if not (each.holds and each.is_best)]
+    extra: dict[str, object] = {
+        "requests": len(found),
+        **outcomes,
+        "contests": sum(each.contests for each in found),
+        "failed": [{**each.request, "outcome": each.outcome} for each in failed],
+    }
+    for name, shares in (
+        (HELD, [float(each.holds) for each in found]),
+        (UNBEATEN, [float(each.is_best) for each in found]),
+    ):
+        yield judged(name, shares, target=TARGETS[name], statistic="mean", extra=extra)

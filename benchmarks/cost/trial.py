@@ -100,7 +100,7 @@ class Trial:
 def run_trial(case: Case, *, random: int, smart: int) -> Trial:
     """Profile a model, then time held-out plans, each in two builds, in groups."""
     start = time.monotonic()
-    table = _profile(case)
+    table = profile_case(case)
     spent = time.monotonic() - start
     generator = np.random.default_rng(_SEED)
     plans = held_out_plans(table, case.graph, random=random, smart=smart, generator=generator)
@@ -136,7 +136,8 @@ def run_trial(case: Case, *, random: int, smart: int) -> Trial:
     )
 
 
-def _profile(case: Case) -> CostTable:
+def profile_case(case: Case) -> CostTable:
+    """Return the cost table of a case, over all formats that its runtime has."""
     found = support_of(
         case.graph,
         runtime=case.runtime,
