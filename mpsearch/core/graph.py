@@ -1,12 +1,12 @@
 """The layers of a model that can change their format, and how tensors flow between them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import final
 
-from mpsearch.errors import UnknownLayerError
+from mpsearch.errors import ProblemError, UnknownLayerError
 
 
 class Op(StrEnum):
@@ -32,6 +32,8 @@ class Layer:
     each output, ...), however the weight lies in the model. Shapes are those of the example
     inputs. `macs` counts multiply-accumulates of one forward pass over them, all `calls`
     together. `inputs_from` says which tensor it reads: layers with the same value share it.
+    `fused` names what a kernel may compute along with it: a batch norm, an activation. `runs`
+    counts forward passes of one inference: the steps of a diffusion, the tokens decoded.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Layer:
     macs: int
     inputs_from: str
     calls: int = 1
+    fused: tuple[str, ...] = ()
+    runs: int = 1
 
     @property
     def parameters(self) -> int:
@@ -66,6 +70,7 @@ class LayerGraph:
     An edge says that a tensor flows from producer to consumer through operators without a
     weight. Layers in one tuple of `shared_weights` (indices) hold the same weight.
     `other_parameters` counts numbers that belong to no layer (biases, norms).
+    `residuals` are layers (indices) whose outputs are added to each other.
     `left_out` says of weights that belong to no layer, by path, why they have no formats.
     `fingerprint` is a hash of structure and weights.
     """
@@ -74,6 +79,7 @@ class LayerGraph:
     edges: tuple[tuple[int, int], ...]
     shared_weights: tuple[tuple[int, ...], ...] = ()
     other_parameters: int = 0
+    residuals: tuple[tuple[int, ...], ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str
 
@@ -89,6 +95,36 @@ class LayerGraph:
     def names(self) -> tuple[str, ...]:
         """Return the layers' names in order of execution."""
         return tuple(layer.name for layer in self.layers)
+
+    @property
+    def shared_inputs(self) -> tuple[tuple[int, ...], ...]:
+        """Return the layers (indices) that read one tensor, each group with two or more."""
+        groups: dict[str, list[int]] = {}
+        for place, layer in enumerate(self.layers):
+            groups.setdefault(layer.inputs_from, []).append(place)
+        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+    def with_runs(self, runs: Mapping[str, int]) -> "LayerGraph":
+        """Return the graph with the forward passes of one inference, by name or pattern.
+
+        Bit operations, and estimates of latency and energy, count every run; bytes do not.
+
+        Raises:
+            UnknownLayerError: A pattern matches nothing.
+            ProblemError: A number of runs is below 1.
+
+        Example:
+            `graph.with_runs({"unet.*": 20})` for a denoiser that takes 20 steps.
+        """
+        found: dict[str, int] = {}
+        for pattern, count in runs.items():
+            if count < 1:
+                raise ProblemError(
+                    f"Layers {pattern!r} run {count} times. Expected at least 1. Correct it."
+                )
+            found |= dict.fromkeys(self.matching(pattern), count)
+        layers = tuple(replace(each, runs=found.get(each.name, each.runs)) for each in self.layers)
+        return replace(self, layers=layers)
 
     def index(self, name: str) -> int:
         """Return the place of the layer called `name`.

@@ -11,7 +11,7 @@ from mpsearch.core.graph import LayerGraph
 
 
 def bops_table(graph: LayerGraph, *, formats: Sequence[str], base: str) -> Int[ndarray, "L F"]:
-    """Return multiply-accumulates x weight bits x activation bits of one forward pass.
+    """Return multiply-accumulates x weight bits x activation bits of one inference.
 
     A format without an activation format computes with activations of the base. Lookups
     multiply nothing. Source: Baskin et al. (2021), UNIQ, ACM Trans. Comput. Syst. 37,
@@ -20,7 +20,8 @@ def bops_table(graph: LayerGraph, *, formats: Sequence[str], base: str) -> Int[n
     chosen = [format_named(name) for name in formats]
     bits = [each.weight.bits * _activation_bits(each, base=base) for each in chosen]
     return np.array(
-        [[layer.macs * each for each in bits] for layer in graph.layers], dtype=np.int64
+        [[layer.macs * layer.runs * each for each in bits] for layer in graph.layers],
+        dtype=np.int64,
     )
 
 

@@ -102,14 +102,14 @@ def _seconds(layer: Layer, format_: Format, *, device: DeviceDescription, base: 
     peak = device.operations.get(arithmetic, device.operations["fp32"])
     computing = _OPERATIONS * layer.macs / peak
     moving = _moved_bytes(layer, format_, base=base) / device.bytes_per_second
-    return device.overhead_seconds * layer.calls + max(computing, moving)
+    return layer.runs * (device.overhead_seconds * layer.calls + max(computing, moving))
 
 
 def _nanojoules(layer: Layer, format_: Format, *, device: DeviceDescription, base: str) -> float:
     arithmetic = _arithmetic(format_, base=base)
     each = device.picojoules.get(arithmetic, device.picojoules["fp32"])
     moved = _moved_bytes(layer, format_, base=base) * device.picojoules_per_byte
-    return (layer.macs * each + moved) * _PICO_TO_NANO
+    return layer.runs * (layer.macs * each + moved) * _PICO_TO_NANO
 
 
 def _arithmetic(format_: Format, *, base: str) -> str:
@@ -120,14 +120,15 @@ def _arithmetic(format_: Format, *, base: str) -> str:
 
 
 def _moved_bytes(layer: Layer, format_: Format, *, base: str) -> float:
-    """Return bytes of the weight (of a table the rows read), the input and the output."""
+    """Return bytes of the weight (of a table the rows read), input and output of all calls."""
     wide = format_named(base).weight.bits / _BITS_PER_BYTE
-    inside = prod(layer.input_shape)
-    outside = prod(layer.output_shape) * wide
+    inside = prod(layer.input_shape) * layer.calls
+    outside = prod(layer.output_shape) * wide * layer.calls
     weight = stored_bytes(layer, format_.name) * layer.calls
     if format_.is_floating:
         weight = layer.parameters * layer.calls * format_.weight.bits // _BITS_PER_BYTE
     if layer.op is Op.EMBEDDING:
-        return weight * min(1.0, inside / layer.weight_shape[0]) + outside
+        read = prod(layer.input_shape) / layer.weight_shape[0]
+        return weight * min(1.0, read) + outside
     narrow = format_.activation
     return weight + inside * (narrow.bits / _BITS_PER_BYTE if narrow else wide) + outside

@@ -14,6 +14,7 @@ from mpsearch.core.cache import content_hash
 from mpsearch.core.graph import Layer, LayerGraph, Op
 from mpsearch.errors import DataError
 from mpsearch.tracing.call import Call, call_of, part_name
+from mpsearch.tracing.graph_facts import fused_operators, residual_groups
 from mpsearch.tracing.layers import (
     FoundLayer,
     NameOf,
@@ -144,6 +145,9 @@ def _layer_graph(
         layers=layers,
         edges=find_edges(module, found),
         shared_weights=tied_weights(found),
+        residuals=residual_groups(
+            module, {node: place for place, layer in enumerate(found) for node in layer.nodes}
+        ),
         other_parameters=sum(others),
         left_out=_told(left_out(module, [node for layer in found for node in layer.nodes])),
         fingerprint=_fingerprint(module),
@@ -193,6 +197,7 @@ def _layer(
         macs=macs,
         inputs_from=input_source(found),
         calls=len(found.nodes),
+        fused=fused_operators(found.nodes),
     )
 
 
