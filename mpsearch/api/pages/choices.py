@@ -13,7 +13,6 @@ from typing import Final, final
 import numpy as np
 
 from mpsearch.api.pages.result import Result, cost_table
-from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.tables import CostTable
 from mpsearch.errors import AbsentError
@@ -96,26 +95,31 @@ def choice_named(result: Result, pick: str) -> Choice:
 
 
 def varied(result: Result) -> str:
-    """Return the resource that the front is over: that of the first budget."""
-    budgets = result.plan.budgets
-    return resource_of(budgets[0]) if budgets else str(Resource.WEIGHT_BYTES)
+    """Return the resource that the front is over."""
+    return resource_of(Budget(name=result.varies, text="", limit=0.0, unit=""))
+
+
+def present_limit(result: Result) -> float | None:
+    """Return the limit of what the front varies, None where there was none."""
+    limits = [budget.limit for budget in result.plan.budgets if budget.name == result.varies]
+    return limits[0] if limits else None
 
 
 def slider_of(result: Result) -> Slider | None:
     """Return the limits between the ends of the front, None where it has no two points."""
-    front = result.summary.front
-    if len(front) < 2:  # noqa: PLR2004 - a span has two ends
+    front, resource = result.summary.front, varied(result)
+    is_solvable = all(resource in cost.amount for cost in result.costs)
+    if len(front) < 2 or not is_solvable:  # noqa: PLR2004 - a span has two ends
         return None
-    resource = varied(result)
     limits = np.linspace(front[0].limit, front[-1].limit, STEPS + 1)
-    budgets = result.plan.budgets
-    present = budgets[0].limit if budgets else limits[-1]
+    present = present_limit(result)
+    spent = result.plan.forecast.get(resource, limits[-1]) if present is None else present
     return Slider(
-        name=budgets[0].name if budgets else str(Resource.WEIGHT_BYTES),
+        name=result.varies,
         title=title_of(resource),
         limits=tuple(float(limit) for limit in np.ceil(limits)),
         labels=tuple(amount(float(limit), unit=unit_of(resource)) for limit in limits),
-        place=int(np.abs(limits - present).argmin()),
+        place=int(np.abs(limits - spent).argmin()),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from mpsearch.api.pages.choices import RETURNED, Choice, varied
+from mpsearch.api.pages.choices import RETURNED, Choice, present_limit, varied
 from mpsearch.api.pages.result import Result
 from mpsearch.report.layers import title_of, unit_of
 from mpsearch.report.numbers import amount, plain, round_amount
@@ -78,7 +78,7 @@ class FrontChart:
 
 
 def front_chart(result: Result, *, choices: Mapping[str, Choice]) -> FrontChart | None:
-    """Return the chart over the first budget's resource, None where there is nothing to draw."""
+    """Return the chart over what the front varies, None where there is nothing to draw."""
     resource = varied(result)
     shown = [
         (choice, kind, spend, loss)
@@ -88,8 +88,8 @@ def front_chart(result: Result, *, choices: Mapping[str, Choice]) -> FrontChart 
     ]
     if len(shown) < 2:  # noqa: PLR2004 - one point is no chart
         return None
-    budget = result.plan.budgets[0] if result.plan.budgets else None
-    across = scale_of([*(mark[2] for mark in shown), budget.limit if budget else math.nan])
+    limit = present_limit(result)
+    across = scale_of([*(mark[2] for mark in shown), math.nan if limit is None else limit])
     upward = scale_of(mark[3] for mark in shown)
     unit = unit_of(resource)
     return FrontChart(
@@ -111,8 +111,8 @@ def front_chart(result: Result, *, choices: Mapping[str, Choice]) -> FrontChart 
         across=across,
         upward=upward,
         limit=None
-        if budget is None
-        else (across.percent(budget.limit), f"budget {amount(budget.limit, unit=unit)}"),
+        if limit is None
+        else (across.percent(limit), f"budget {amount(limit, unit=unit)}"),
     )
 
 

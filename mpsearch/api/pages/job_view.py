@@ -42,7 +42,7 @@ def job_view(job: Job, *, now: float) -> JobView:
     return JobView(
         id=job.id,
         title=_title(job.request.get("model")),
-        budgets=_budgets(job.request.get("budgets")),
+        budgets=_limits(job.request),
         state=job.state,
         tone={_GOOD: "good", _BAD: "bad", JobState.RUNNING: "accent"}.get(job.state, ""),
         phase=(metadata.phase or "").replace("_", " "),
@@ -73,12 +73,15 @@ def _holds_weights(name: str) -> bool:
     return name.endswith((".safetensors", ".onnx"))
 
 
-def _budgets(budgets: Any) -> str:  # noqa: ANN401 - whatever an earlier version has stored
-    if not isinstance(budgets, Mapping):
-        return ""
-    return ", ".join(
-        f"{str(name).replace('_', ' ')} at most {limit}" for name, limit in budgets.items()
-    )
+def _limits(request: Mapping[str, Any]) -> str:
+    """Return what a plan has to keep, in the words of the request."""
+    budgets = request.get("budgets")
+    limits = dict(budgets) if isinstance(budgets, Mapping) else {}
+    found = [f"{str(name).replace('_', ' ')} at most {limit}" for name, limit in limits.items()]
+    if request.get("max_drop") is not None:
+        least = str(request.get("minimise", "latency")).replace("_", " ")
+        found.append(f"least {least} within a drop of {request['max_drop']}")
+    return ", ".join(found)
 
 
 def _time(job: Job, *, left: float | None, now: float) -> str:

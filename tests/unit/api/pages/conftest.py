@@ -54,8 +54,8 @@ def tables(names: tuple[str, ...]) -> tuple[SensitivityTable, CostTable]:
     return sensitivity, cost
 
 
-def save_result(folder: Path, *, names: tuple[str, ...] = NAMES) -> None:
-    """Write what a search of a few layers leaves."""
+def save_result(folder: Path, *, names: tuple[str, ...], over: str) -> None:
+    """Write what a search of a few layers leaves, with a front over a resource."""
     sensitivity, cost = tables(names)
     save_table(sensitivity, folder / "sensitivity.npz")
     save_table(cost, folder / "costs-fp32-layer_inputs.npz")
@@ -64,7 +64,7 @@ def save_result(folder: Path, *, names: tuple[str, ...] = NAMES) -> None:
         solve_tables(sensitivity, (cost,), budgets={"weight_bytes": "13%"}).plan,
         origin="reference: all in w4",
     )
-    front = frontier(sensitivity, (cost,), points=6)
+    front = frontier(sensitivity, (cost,), resource=over, points=6)
     tried = tuple(
         TriedPlan(
             plan=each,
@@ -108,12 +108,19 @@ def wanted(path: str = "minilm") -> dict[str, Any]:
     return {"model": {"root": "r", "path": path}, "budgets": BUDGETS}
 
 
-def with_result(service: Service, *, names: tuple[str, ...] = NAMES, actor: Actor | None = None,
-                path: str = "minilm") -> Job:  # fmt: skip
-    """Return a job that succeeded."""
+def with_result(
+    service: Service,
+    *,
+    names: tuple[str, ...] = NAMES,
+    actor: Actor | None = None,
+    path: str = "minilm",
+    over: str = "weight_bytes",
+    **more: object,
+) -> Job:
+    """Return a job that succeeded; `more` is what else was asked for."""
     store = service.store if actor is None else service.store.of(actor)
-    job = store.add(wanted(path))
-    save_result(service.settings.data.result(job.id), names=names)
+    job = store.add({**wanted(path), **more})
+    save_result(service.settings.data.result(job.id), names=names, over=over)
     store.start(job.id)
     store.finish(job.id, state=JobState.SUCCEEDED)
     return store.get(job.id)

@@ -82,9 +82,11 @@ def test_uploads_and_requests_of_other_versions_have_a_name(
     files = {"config.json": "sha256:0", "model.safetensors": "sha256:1"}
     service.store.add({"model": {"files": files}, "budgets": {"latency": "4ms"}})
     service.store.add({})
+    service.store.add({"max_drop": 0.5, "minimise": "weight_bytes"})
     html = client.get("/").text
     assert "model.safetensors (uploaded)" in html
     assert "latency at most 4ms" in html
+    assert "least weight bytes within a drop of 0.5" in html
 
 
 def test_a_forged_token_is_a_readable_page(client: TestClient) -> None:

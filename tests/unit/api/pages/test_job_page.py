@@ -15,7 +15,15 @@ from mpsearch.api.service import Service
 from mpsearch.core.plan import Plan
 from mpsearch.jobs.job import Job
 from mpsearch.workflow.solve import solve_tables
-from tests.unit.api.pages.conftest import HTML, NAMES, check_strict, tables, tags_of, wanted
+from tests.unit.api.pages.conftest import (
+    BUDGETS,
+    HTML,
+    NAMES,
+    check_strict,
+    tables,
+    tags_of,
+    wanted,
+)
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -97,6 +105,31 @@ def test_limits_span_the_front_and_stand_at_the_budget(
     assert slider.limits[-1] == 80_000
     step = (slider.limits[-1] - slider.limits[0]) / STEPS
     assert abs(slider.limits[slider.place] - result.plan.budgets[0].limit) <= step
+
+
+def test_what_was_to_be_least_is_what_the_slider_moves(
+    client: TestClient, service: Service, shown: Callable[..., Job]
+) -> None:
+    job = shown(over="latency", max_drop=0.5, minimise="latency")
+    slider = slider_of(result_of(job, service=service))
+    assert slider is not None
+    assert slider.title == "Latency"
+    sensitivity, cost = tables(NAMES)
+    limits = {"latency": f"{slider.limits[120]:.0f}ns", **BUDGETS}
+    expected = solve_tables(sensitivity, (cost,), budgets=limits).plan
+    plan = client.get(f"/jobs/{job.id}/plan.json?pick=limit-120").json()
+    assert plan["assignment"] == expected.assignment
+    assert client.get(f"/jobs/{job.id}/chosen?limit=0").status_code == 200
+
+
+def test_a_limit_that_no_plan_keeps_is_told_in_place(
+    client: TestClient, shown: Callable[..., Job]
+) -> None:
+    # A front over bytes, read as one over latency: its limits are nanoseconds that nothing reaches.
+    job = shown(max_drop=0.5, minimise="latency")
+    answer = client.get(f"/jobs/{job.id}/chosen?limit=0", headers={**HTML, "hx-request": "true"})
+    assert answer.status_code == 422
+    assert "No plan keeps the budgets" in answer.text
 
 
 def test_every_pick_shows_its_own_plan(

@@ -34,6 +34,10 @@ def test_an_error_is_a_page_for_people_and_a_problem_for_programs(
     check_strict(page.text)
 
 
+def test_a_page_that_takes_no_post_says_what_it_takes(client: TestClient) -> None:
+    assert client.post("/", headers=HTML).headers["allow"] == "GET"
+
+
 def test_a_script_gets_a_part(client: TestClient) -> None:
     answer = client.get(f"/jobs/{NOBODY}/chosen", headers={**HTML, "hx-request": "true"})
     assert answer.status_code == 404
