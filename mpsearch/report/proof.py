@@ -244,9 +244,7 @@ def _rival_view(each: TriedPlan, *, plan: Plan, scale: Scale) -> RivalView:
         if is_returned
         else "not built"
         if each.broken
-        else "keeps the budgets"
-        if each.keeps
-        else "over budget"
+        else each.left_out or ("keeps the budgets" if each.keeps else "over budget")
     )
     return RivalView(
         name=each.plan.origin or "plan",
@@ -290,7 +288,7 @@ def reason(plan: Plan, *, tried: Sequence[TriedPlan]) -> str:
     mine = next((each for each in kept if is_same(each.plan, plan)), None)
     if mine is None or mine.loss is None:
         return "This plan is the optimum of the tables. It was not measured against others."
-    over = len(tried) - len(kept)
+    over = sum(not (each.keeps or each.left_out) for each in tried)
     rivals = [each for each in kept if each is not mine and each.loss is not None]
     rest = f"{over} did not keep the budgets" if over else "all kept the budgets"
     start = f"{len(tried)} plans were tried in the same rounds; {rest}."

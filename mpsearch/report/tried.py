@@ -12,6 +12,8 @@ from mpsearch.core.plan import Plan
 class TriedPlan:
     """A plan beside what was measured of it; `broken` says why it could not be built.
 
+    `left_out` says why a plan that was judged was not timed.
+
     `amount` maps resources to measured values, or counted ones. `loss` is that of unseen
     data with its standard error, None where it was not measured.
     """
@@ -24,6 +26,7 @@ class TriedPlan:
     stderr: float = 0.0
     fidelity: Mapping[str, float] = field(default_factory=dict)
     broken: str = ""
+    left_out: str = ""
 
 
 @runtime_checkable
@@ -70,6 +73,9 @@ class JudgedLike(Protocol):
     @property
     def keeps(self) -> bool: ...  # noqa: D102 - the same
 
+    @property
+    def left_out(self) -> str: ...  # noqa: D102 - the same
+
 
 def tried_plan(judged: JudgedLike | TriedPlan) -> TriedPlan:
     """Return a judged plan as plain data, which a file can hold."""
@@ -86,4 +92,5 @@ def tried_plan(judged: JudgedLike | TriedPlan) -> TriedPlan:
         stderr=0.0 if quality is None else quality.stderr,
         fidelity={} if quality is None else dict(quality.fidelity),
         broken=entry.broken,
+        left_out=judged.left_out,
     )

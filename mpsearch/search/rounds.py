@@ -53,6 +53,7 @@ class Judged:
 
     `drift` says how many times longer the contest's references took than when the cost
     tables were measured: a processor that is shared or throttled is not always as fast.
+    `left_out` says why a plan that was judged took no part in the last contest.
     """
 
     entry: Entry
@@ -60,12 +61,13 @@ class Judged:
     is_reference: bool
     drift: float = 1.0
     round: int = 1
+    left_out: str = ""
 
     @property
     def keeps(self) -> bool:
-        """Return whether every budget was measured to be kept."""
+        """Return whether every budget was measured to be kept, and nothing else ruled it out."""
         amount = self.entry.amount
-        return not self.entry.broken and all(
+        return not (self.entry.broken or self.left_out) and all(
             amount[resource_of(budget)] <= budget.limit for budget in self.budgets
         )
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 from jaxtyping import Float
@@ -21,12 +21,17 @@ from mpsearch.verification.contest import Entry
 _PHASE: Final = "certify plans"
 # So many of the leanest certified plans are timed against each other.
 _FINALISTS: Final = 4
+_NOT_TIMED: Final = "not among the leanest"
+_NOT_CERTIFIED: Final = "not certified"
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Certified:
-    """Every plan that was measured, the chosen one first, with its drop on validation data."""
+    """Every plan that was measured, the chosen one first, with its drop on validation data.
+
+    Behind those that were timed come those that were judged alone, each `left_out` with why.
+    """
 
     judged: tuple[Judged, ...]
     drop: Drop
@@ -68,10 +73,12 @@ def search_within_drop(
     """
     known = reference_identities(space)
     certified: list[Plan] = []
+    tested: list[tuple[Entry, str]] = []
     drops: dict[tuple[object, ...], Drop] = {}
     ordered = sorted(sequence, key=lambda plan: plan.forecast["loss"])
     for plan in tracked(ordered, _PHASE, total=len(ordered), progress=progress):
         (entry,) = contest.hold([plan], is_timed=False)
+        tested.append((entry, _NOT_TIMED))
         if entry.quality is None:  # not built: nothing was tested, so nothing failed
             continue
         measure, differences = bound.differences(entry.quality.differences)
@@ -79,6 +86,7 @@ def search_within_drop(
         if not drop.holds(bound.bound):
             if not certified:
                 raise _not_held(differences, drop=drop, bound=bound.bound)
+            tested[-1] = (entry, _NOT_CERTIFIED)
             break
         certified.append(plan)
         drops[identity(plan)] = drop
@@ -92,6 +100,10 @@ def search_within_drop(
     entries = contest.hold(_distinct(finalists), progress=progress)
     judged = judge(entries, space=space, parsed=parsed, yardsticks=yardsticks)
     judged.sort(key=lambda each: (not each.keeps, _spent(each.entry, minimised)))
+    timed = {identity(each.entry.plan) for each in judged}
+    rest = [(entry, why) for entry, why in tested if identity(entry.plan) not in timed]
+    others = judge([entry for entry, _ in rest], space=space, parsed=parsed, yardsticks=yardsticks)
+    judged += [replace(each, left_out=why) for each, (_, why) in zip(others, rest, strict=True)]
     return Certified(judged=tuple(judged), drop=drops[identity(judged[0].entry.plan)])
 
 

@@ -27,6 +27,7 @@ _JUDGE: Final = "judge on validation data"
 _RELATIVE_ERROR: Final = 0.004
 _SECONDS_EACH: Final = 2.0
 _NS: Final = 1e9
+_LATENCY: Final = "latency"
 
 
 @final
@@ -60,8 +61,13 @@ class Entry:
 
     @property
     def amount(self) -> dict[str, float]:
-        """Return what the plan was measured to spend; what is exact is taken as forecast."""
-        spent = {name: value for name, value in self.plan.forecast.items() if name != "loss"}
+        """Return what the plan was measured to spend; what is exact is taken as forecast.
+
+        Of a plan that was built and not timed no latency is told.
+        """
+        is_timeable = self.deployment is not None and self.deployment.executable is not None
+        unknown = ("loss", _LATENCY) if is_timeable and self.latency is None else ("loss",)
+        spent = {k: v for k, v in self.plan.forecast.items() if not k.startswith(unknown)}
         if self.deployment is not None and self.deployment.weight_bytes is not None:
             spent[Resource.WEIGHT_BYTES] = float(self.deployment.weight_bytes)
         if self.latency is not None:

@@ -263,3 +263,25 @@ def test_the_judgement_of_the_search_is_understood(tmp_path: Path) -> None:
     )
     write_report(tmp_path / "report.html", plan=plan, tried=(judged,))
     assert _parsed(tmp_path / "report.html").has("the only one that kept every budget")
+
+
+def test_a_plan_that_was_judged_and_not_timed_says_why(tmp_path: Path) -> None:
+    plan = Plan(assignment={"fc": "w8"})
+    other = replace(plan, assignment={"fc": "w4"})
+    tried = [
+        TriedPlan(
+            plan=plan, is_reference=False, keeps=True, loss=0.1, amount={"weight_bytes": 9.0}
+        ),
+        TriedPlan(
+            plan=other,
+            is_reference=False,
+            keeps=False,
+            loss=0.4,
+            amount={"weight_bytes": 5.0},
+            left_out="not certified",
+        ),
+    ]
+    write_report(tmp_path / "report.html", plan=plan, tried=tried)
+    page = _parsed(tmp_path / "report.html")
+    assert page.has("not certified")
+    assert not page.has("over budget")

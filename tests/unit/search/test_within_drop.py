@@ -137,6 +137,25 @@ def test_a_plan_that_does_not_build_neither_wins_nor_ends_the_search() -> None:
     assert chosen(certified(judge)) == 3
 
 
+def test_every_plan_that_was_judged_is_told_and_only_those_timed_may_win() -> None:
+    judge = Judge(lost=lambda count: 50 if count == 4 else 0, breaks=(2,), time=lambda _: 500.0)
+    found = certified(judge)
+    timed = [count_of(each.entry.plan) for each in found.judged if each.entry.latency is not None]
+    assert sorted(timed) == [0, 1, 3]
+    why = {count_of(each.entry.plan): each for each in found.judged if each.left_out}
+    assert why[4].left_out == "not certified"
+    assert why[2].entry.broken == "does not compile"
+    assert not any(each.keeps for each in why.values())
+    assert len(found.judged) == len({count_of(each.entry.plan) for each in found.judged}) == 5
+
+
+def test_certified_plans_that_are_too_slow_to_be_timed_are_told_too() -> None:
+    found = certified(Judge(lost=lambda _: 0))
+    assert [(count_of(each.entry.plan), each.left_out) for each in found.judged[4:]] == [
+        (0, "not among the leanest")
+    ]
+
+
 def test_too_few_samples_are_answered_with_how_many_it_takes() -> None:
     with pytest.raises(BoundNotHeldError, match=r"at most 0\.0027.*5,4\d\d validation") as caught:
         certified(Judge(lost=lambda _: 0), bound=0.0005)
