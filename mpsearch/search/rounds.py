@@ -101,22 +101,25 @@ def search_rounds(
     contest. Where none keeps them, what was timed joins the fit of the cost tables and the
     problem is solved again; so it is, with that plan cut off, where one that was promised to lose
     less did not build or gave other numbers than its simulation. There are at most four
-    contests; `Judged.round` says which one a plan took part in.
+    contests; `Judged.round` says which one a plan took part in. Where the tables hold no plan,
+    references that kept the budgets when they were timed are contest enough.
 
     Raises:
         InfeasibleBudgetError: The tables hold no plan, or none kept the budgets when measured.
     """
     budgets = limits = resolve_budgets(parsed, yardsticks=yardsticks)
-    rivals = _references(space, budgets=budgets)
+    rivals, has_likely = _references(space, budgets=budgets)
     seen: list[Judged] = []
     told, factor = space, 1.0
     for number in range(1, _ROUNDS + 1):
-        plans = _unknown(told, limits=limits, factor=factor, seen=seen)
+        plans = _unknown(
+            told, limits=limits, factor=factor, seen=seen, has_others=has_likely or bool(seen)
+        )
         new = _with_suggested(plans, space=space, budgets=budgets) if not seen else plans
         is_kept = any(each.keeps for each in seen)
         if not new and is_kept:
             break
-        if not new:
+        if not new and seen:
             # What was timed is as near as the fit gets, so only room is left to ask for.
             factor *= 1 - _STEP
             continue
@@ -136,18 +139,23 @@ def search_rounds(
 
 
 def _unknown(
-    space: SearchSpace, *, limits: Sequence[Budget], factor: float, seen: Sequence[Judged]
+    space: SearchSpace,
+    *,
+    limits: Sequence[Budget],
+    factor: float,
+    seen: Sequence[Judged],
+    has_others: bool,
 ) -> tuple[Plan, ...]:
-    """Return proposals that no contest has seen; none where the tables hold no plan any more.
+    """Return proposals that no contest has seen; none where the tables hold no plan.
 
     Raises:
-        InfeasibleBudgetError: They hold none at all.
+        InfeasibleBudgetError: They hold none, and there is nothing else to build.
     """
     broken = [judged.entry.plan for judged in seen if judged.entry.broken]
     try:
         plans = propose(space, budgets=limits, forbidden=broken, latency_factor=factor)
     except InfeasibleBudgetError:
-        if not seen:
+        if not has_others:
             raise
         return ()
     known = {identity(judged.entry.plan) for judged in seen}
@@ -172,7 +180,7 @@ def _with_suggested(
 
     Where latency is limited, a forecast may fail, so the others stay in the contest.
     """
-    if space.suggest is None:
+    if space.suggest is None or not plans:
         return tuple(plans)
     first = (plans[0].base, plans[0].placement)
     (cost,) = (each for each in space.costs if (each.base, each.placement) == first)
@@ -183,8 +191,11 @@ def _with_suggested(
     return tuple(_distinct([*suggested, *plans]))
 
 
-def _references(space: SearchSpace, *, budgets: Sequence[Budget]) -> list[Plan]:
-    """Return the fastest references, then those that may keep the budgets."""
+def _references(space: SearchSpace, *, budgets: Sequence[Budget]) -> tuple[list[Plan], bool]:
+    """Return the fastest references, then those that may keep the budgets, if there are any.
+
+    A reference that was timed may keep a limit that no sum of table entries reaches.
+    """
     measured = [
         (amount, plan_of(space.sensitivity, cost, assignment=assignment,
                          budgets=budgets, origin=_name(assignment, base=cost.base)))
@@ -201,7 +212,7 @@ def _references(space: SearchSpace, *, budgets: Sequence[Budget]) -> list[Plan]:
             for budget in budgets
         )
     ]
-    return _distinct([*(plan for _, plan in fastest[:_YARDSTICKS]), *likely])
+    return _distinct([*(plan for _, plan in fastest[:_YARDSTICKS]), *likely]), bool(likely)
 
 
 def _pinned_references(

@@ -253,6 +253,27 @@ def test_a_broken_plan_that_promised_no_more_needs_no_other() -> None:
     assert len(contest.held) == 1
 
 
+def test_a_reference_that_was_timed_within_the_budget_answers_where_the_tables_cannot() -> None:
+    """All w8a8 is forecast at 300 ns and was timed at 200."""
+    (cost,) = space().costs
+    slow = replace(cost, constant={"latency_ns": 100})
+    tried = search_rounds(
+        replace(space(), costs=(slow,)),
+        contest=FakeContest(time=lambda _: 200.0),
+        parsed=parse_budgets({"latency": "120% of fastest"}),
+        yardsticks=YARDSTICKS,
+    )
+    assert tried[0].keeps
+    assert tried[0].is_reference
+    with pytest.raises(InfeasibleBudgetError, match="smallest reachable"):
+        search_rounds(
+            replace(space(), costs=(slow,)),
+            contest=FakeContest(),
+            parsed=parse_budgets({"latency": "60% of fastest"}),
+            yardsticks=YARDSTICKS,
+        )
+
+
 def test_none_that_keeps_the_budget_is_an_error_with_what_was_reached() -> None:
     with pytest.raises(InfeasibleBudgetError, match="when measured") as caught:
         rounds(FakeContest(slower=3.0, reference_slower=3.0), text="201ns")
