@@ -7,11 +7,11 @@ import typer
 
 from mpsearch.cli.options import (
     CacheFolder,
-    Calibration,
     Formats,
     Json,
     Model,
     ModelFrom,
+    OptionalCalibration,
     Pairs,
     Ranges,
     Runtime,
@@ -33,7 +33,7 @@ def measure(
     *,
     model: Model = None,
     model_from: ModelFrom = None,
-    calibration: Calibration,
+    calibration: OptionalCalibration = None,
     output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")],
     task: Task = "auto",
     formats: Formats = None,

@@ -32,7 +32,16 @@ ModelFrom: TypeAlias = Annotated[
 Calibration: TypeAlias = Annotated[
     Path,
     typer.Option(
-        "--calibration", help="Samples to measure on: .npz, .jsonl or a folder of images."
+        "--calibration",
+        help="Samples to measure on: .npz, .jsonl, .parquet, a saved dataset, a folder of images.",
+    ),
+]
+OptionalCalibration: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        help="Samples to measure on: .npz, .jsonl, .parquet, a saved dataset, a folder of images. "
+        "Without any, inputs are made from the model's weights, which is said loudly.",
     ),
 ]
 Validation: TypeAlias = Annotated[
@@ -48,7 +57,8 @@ Task: TypeAlias = Annotated[
     str,
     typer.Option(
         "--task",
-        help="auto, embedding, classification, causal_lm, masked_lm, retrieval, dense or denoiser.",
+        help="auto, embedding, classification, causal_lm, masked_lm, seq2seq_lm, ctc, retrieval, "
+        "dense or denoiser.",
     ),
 ]
 Budgets: TypeAlias = Annotated[

@@ -7,7 +7,6 @@ import typer
 
 from mpsearch.cli.options import (
     CacheFolder,
-    Calibration,
     DropOf,
     Effort,
     Fixed,
@@ -19,6 +18,7 @@ from mpsearch.cli.options import (
     Model,
     ModelFrom,
     OptionalBudgets,
+    OptionalCalibration,
     Pairs,
     Ranges,
     Runtime,
@@ -53,7 +53,7 @@ def search(
     *,
     model: Model = None,
     model_from: ModelFrom = None,
-    calibration: Calibration,
+    calibration: OptionalCalibration = None,
     budgets: OptionalBudgets = None,
     max_drop: MaxDrop = None,
     drop_of: DropOf = None,

@@ -91,6 +91,39 @@ def save_text_conditional(folder: Path, *, scheduler: str = "DDIMScheduler") -> 
     return _saved(pipeline, folder=folder / "pipeline")
 
 
+def save_text_conditional_patches(folder: Path) -> Any:  # noqa: ANN401 - the same
+    """Save a transformer over patches that is conditioned on a text and its mask."""
+    diffusers, transformers = _package("diffusers"), _package("transformers")
+    torch.manual_seed(0)
+    letters = [("\u2581", -1.0), *((chr(ord("a") + place), -2.0) for place in range(26))]
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    tokenizer = transformers.T5Tokenizer(vocab=[*marks, *letters])
+    config = transformers.T5Config(
+        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+    )
+    transformer = diffusers.PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=1,
+        cross_attention_dim=16,
+        caption_channels=16,
+        sample_size=8,
+        patch_size=2,
+        norm_num_groups=2,
+        use_additional_conditions=False,
+    )
+    pipeline = diffusers.PixArtAlphaPipeline(
+        tokenizer=tokenizer,
+        text_encoder=transformers.T5EncoderModel(config),
+        vae=_autoencoder(diffusers),
+        transformer=transformer,
+        scheduler=diffusers.DPMSolverMultistepScheduler(num_train_timesteps=100),
+    )
+    return _saved(pipeline, folder=folder)
+
+
 def _package(name: str) -> Any:  # noqa: ANN401 - the same
     return importlib.import_module(name)
 

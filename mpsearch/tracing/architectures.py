@@ -138,9 +138,10 @@ _KINDS: Final = (
         ),
     ),
 )
+KNOWN_TYPES: Final = frozenset(name for kind in _KINDS for name in kind.types)
 _WITH_POOLER: Final = frozenset({"bert", "roberta", "xlm-roberta", "mpnet", "camembert", "albert"})
 _WITHOUT_ATTENTION: Final = frozenset(
-    {"resnet", "convnext", "regnet", "swin", "mpnet", "deberta-v2"}
+    {"resnet", "convnext", "regnet", "swin", "mpnet", "deberta-v2", "wavlm"}
 )
 
 # They ask for code of the folder, or say that the weights are no floats.
@@ -171,7 +172,7 @@ def family_of(config: Mapping[str, Any], *, origin: str, is_sentence: bool = Fal
     model_type = str(config.get("model_type", ""))
     kind = next((kind for kind in _KINDS if model_type in kind.types), None)
     if kind is None:
-        known = sorted(frozenset().union(*(kind.types for kind in _KINDS)))
+        known = sorted(KNOWN_TYPES)
         raise ModelError(
             f"Config {origin!r} is of type {model_type!r}{nearest(model_type, known)}. Expected "
             f"one of {', '.join(known)}. Load it with its own library and pass the module."

@@ -95,9 +95,9 @@ _TOKENIZERS: Final = ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5To
 class LoadedPipeline:
     """A denoiser with the pipeline of diffusers around it.
 
-    `module` takes `input_names` and gives the prediction; it shares the weights of `denoiser`,
-    which `run` calls once per step. `classes` is how many classes the denoiser knows, 0 where
-    it knows none.
+    `module` takes `input_names` and gives the prediction; it shares the weights of `denoiser`.
+    `run` makes pictures, calling it as often for each as `calls` says of a number of steps.
+    `classes` is how many classes the denoiser knows, 0 where it knows none.
     """
 
     module: nn.Module
@@ -105,6 +105,7 @@ class LoadedPipeline:
     denoiser: nn.Module
     condition: Condition
     run: Callable[..., Any]
+    calls: Callable[[int], int]
     classes: int = 0
     task: str = "denoiser"
     root: str = "model."
@@ -152,12 +153,17 @@ def load_pipeline(path: Path) -> LoadedPipeline:
     def run(**how: Any) -> Any:  # noqa: ANN401 - diffusers is untyped
         return pipeline(**how, **kind.options)
 
+    def calls(steps: int) -> int:
+        pipeline.scheduler.set_timesteps(steps)
+        return len(pipeline.scheduler.timesteps)
+
     return LoadedPipeline(
         module=kind.wrapper(denoiser).eval(),
         input_names=kind.inputs,
         denoiser=denoiser,
         condition=kind.condition,
         run=run,
+        calls=calls,
         classes=_classes(denoiser) if kind.condition == "class" else 0,
     )
 

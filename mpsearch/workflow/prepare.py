@@ -31,7 +31,14 @@ from mpsearch.tracing import (
 )
 from mpsearch.tracing.call import takes_structure
 from mpsearch.tracing.pipeline import INDEX, LoadedPipeline, load_pipeline
-from mpsearch.workflow.reading import DataSource, Loaded, Reader, input_names, synthetic_told
+from mpsearch.workflow.reading import (
+    DataSource,
+    Loaded,
+    Reader,
+    input_names,
+    pictures_of,
+    synthetic_told,
+)
 from mpsearch.workflow.workloads import WorkloadRequest, workloads_of
 
 ModelSource: TypeAlias = (
@@ -114,7 +121,7 @@ def prepare(
     reader = Reader(source=source, folder=store.folder, model=_folder_of(model))
     parts = _split(reader, calibration=calibration, validation=validation, test=test)
     next(steps)
-    traced = _traced(source, parts[0])
+    traced = _with_runs(_traced(source, parts[0]), source=source, calibration=calibration)
     next(steps)
     base = None if runtime == "simulation" else base_onnx(traced)
     next(steps, None)
@@ -213,6 +220,15 @@ def _traced(source: Loaded, calibration: Dataset) -> TracedModel:
     if isinstance(source, OnnxModel):
         return trace_onnx(source, example)
     return trace_model(source, example)
+
+
+def _with_runs(traced: TracedModel, *, source: Loaded, calibration: DataSource) -> TracedModel:
+    """Say of each layer of a denoiser how often it runs for one picture."""
+    pictures = pictures_of(calibration) if isinstance(source, LoadedPipeline) else None
+    if not isinstance(source, LoadedPipeline) or pictures is None:
+        return traced
+    graph = traced.graph.with_runs({"*": source.calls(pictures.steps)})
+    return replace(traced, graph=graph)
 
 
 def _task(

@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import mpsearch
 from mpsearch.errors import DataError, ModelError
 from mpsearch.tasks.denoiser_calls import DenoiserCalls, record_calls
 from mpsearch.testing.pipelines import (
     save_class_conditional,
     save_text_conditional,
+    save_text_conditional_patches,
     save_unconditional,
 )
 from mpsearch.tracing import trace_model
@@ -33,6 +35,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any
         "nothing": (folder / "a", save_unconditional(folder / "a")),
         "class": (folder / "b", save_class_conditional(folder / "b")),
         "text": (folder / "c" / "pipeline", save_text_conditional(folder / "c")),
+        "patches": (folder / "d", save_text_conditional_patches(folder / "d")),
     }
     for name, scheduler in (("ddim", "DDIMScheduler"),):
         found[name] = (folder / name, save_unconditional(folder / name, scheduler=scheduler))
@@ -43,6 +46,7 @@ _WANTED = {
     "nothing": DenoiserCalls(pictures=2, steps=_STEPS),
     "ddim": DenoiserCalls(pictures=2, steps=_STEPS),
     "class": DenoiserCalls(classes=(1, 7), steps=_STEPS),
+    "patches": DenoiserCalls(prompts=("a cat", "a dog"), steps=_STEPS),
     "text": DenoiserCalls(prompts=("a cat", "a dog"), steps=_STEPS),
 }
 
@@ -56,6 +60,7 @@ def test_every_call_of_the_denoiser_is_recorded_and_traced(
     halves = 1 if loaded.condition == "nothing" else 2  # guidance calls with and without
     places = sorted(place for _, rows in batches for place in rows)
     assert places == list(range(2 * _STEPS * halves))
+    assert loaded.calls(_STEPS) == _STEPS == len(batches)
     first, last = batches[0][0], batches[-1][0]
     assert tuple(first) == loaded.input_names
     assert first["timestep"].shape == (2 * halves,)
@@ -199,3 +204,16 @@ def test_damaged_parts_are_told(
     damage(tmp_path / "unet")
     with pytest.raises(ModelError, match=message):
         load_pipeline(tmp_path)
+
+
+def test_a_search_takes_the_folder_and_counts_the_runs(
+    saved: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    measured = mpsearch.measure(
+        saved["class"][0],
+        DenoiserCalls(pictures=2, steps=_STEPS),
+        formats=["w8"],
+        runtime="simulation",
+        cache=tmp_path,
+    )
+    assert {layer.runs for layer in measured.graph.layers} == {_STEPS}
