@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+# A busy machine makes a page slow, not wrong.
+expect.set_options(timeout=30_000)
 # Chromium says so on the console as well, but in words that change.
 _WATCH: Final = """
 document.addEventListener("securitypolicyviolation", (event) => {
