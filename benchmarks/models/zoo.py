@@ -63,6 +63,6 @@ def _searched(name: str, *, small: bool) -> tuple[dict[str, Any], str]:
         [*command, *(["--small"] if small else [])], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        return {}, done.stderr.strip()[-_SHOWN:]
+        return {}, f"ended with {done.returncode}: {done.stderr.strip()[-_SHOWN:]}"
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures, ""

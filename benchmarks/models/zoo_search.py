@@ -36,7 +36,7 @@ _KILOBYTE: Final = 1024
 # Samples to measure on and to choose on; the small form takes the first number of each.
 _SAMPLES: Final[Mapping[str, tuple[tuple[int, int], tuple[int, int]]]] = {
     "classification": ((64, 128), (128, 512)),
-    "embedding": ((32, 128), (64, 256)),
+    "embedding": ((32, 48), (64, 128)),
     "causal_lm": ((4, 16), (16, 64)),
     "denoiser": ((16, 32), (48, 128)),
 }

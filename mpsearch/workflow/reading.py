@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from mpsearch.errors import DataError
 from mpsearch.tasks import Dataset, read_data
+from mpsearch.tasks.collate import LABELS
 from mpsearch.tasks.dataset import SYNTHETIC, Batch, spill
 from mpsearch.tasks.denoiser_calls import DenoiserCalls, record_calls
 from mpsearch.tasks.synthetic import SyntheticInputs, example_of, how_made, synthetic_batches
 from mpsearch.tasks.tokens import TEXT
 from mpsearch.tracing import LoadedModel, OnnxModel, TracedModel
+from mpsearch.tracing.call import takes_structure
 from mpsearch.tracing.pipeline import LoadedPipeline
 
 _LOG = logging.getLogger("mpsearch.workflow")
@@ -80,13 +82,25 @@ class Reader:
             return self._synthetic(data or SyntheticInputs(), folder=place)
         return read_data(
             data,
-            input_names=input_names(self.source),
+            input_names=self._names(data),
             batch_size=self._batch_size(),
             folder=place,
             tokenizer=getattr(self.source, "tokenizer_file", None),
             model=self.model,
             decoder_start=getattr(self.source, "decoder_start", None),
         )
+
+    def _names(self, data: DataSource) -> tuple[str, ...]:
+        """Return the names of inputs; those of a model that takes a dict are the data's keys."""
+        if not (isinstance(self.source, nn.Module) and takes_structure(self.source)):
+            return input_names(self.source)
+        first = data[0] if isinstance(data, list | tuple) and data else data
+        if not isinstance(first, Mapping):
+            raise DataError(
+                f"The model takes a dict or a dataclass, and its data is a {type(data).__name__}. "
+                "Expected arrays by name, or a list of dicts. Name the inputs."
+            )
+        return tuple(name for name in first if name not in LABELS)
 
     def _synthetic(self, wanted: SyntheticInputs, *, folder: Path) -> Dataset:
         """Make inputs, and say so: nothing that is measured on them is a promise."""

@@ -83,6 +83,37 @@ def test_tensors_in_a_tuple_are_called_by_their_place() -> None:
     assert torch.equal(found["sums"][1]["first"], expected["sums"][1]["first"])
 
 
+@dataclass
+class Result:
+    """What comes out alone: torch meets it first when the model runs."""
+
+    sums: Tensor
+
+
+class OfResult(OfPair):
+    """A tensor in, a dataclass out, by a matrix that stands transposed."""
+
+    def forward(self, x: Tensor) -> Result:  # type: ignore[override]  # another call of the same layer
+        """Run the layer."""
+        return Result(sums=x @ self.layer.weight.t())
+
+
+def test_a_dataclass_that_only_comes_out_is_a_structure_too() -> None:
+    model, x = OfResult(), _pair().left
+    traced = trace_model(model, [x])
+    assert traced.output_names == ("sums",)
+    assert torch.allclose(run(traced, {"x": x}).sums, model(x).sums)
+
+
+def test_a_program_whose_weights_are_rewired_stays_as_it_is() -> None:
+    model, x = OfResult().eval(), _pair().left
+    trace_model(model, [x])  # torch knows the class from here on
+    program = torch.export.export(model, (x,))
+    before = str(program.graph)
+    assert trace_program(program).graph.names == ("layer",)
+    assert str(program.graph) == before
+
+
 def test_a_call_of_other_tensors_keeps_its_structure() -> None:
     call = call_of(OfTuple(), [(torch.zeros(1, 4), torch.ones(1, 4)), torch.ones(1, 1)])
     again = call.with_tensors(["a", "b", "c"])
