@@ -27,8 +27,8 @@ def zoo(*, small: bool) -> Iterator[Bar]:
     wanted = [name for name in names if name in _SMALL] if small else names
     for name in wanted:
         found, reason = _searched(name, small=small)
-        if reason or not found["verified"]:
-            failures[name] = reason or "a figure of its proof misses its promise"
+        if reason or found["missed"]:
+            failures[name] = reason or f"misses what was promised: {', '.join(found['missed'])}"
         if found:
             ratio = found["plan"]["loss"] / found["one_format"]["loss"]
             yield judged(
