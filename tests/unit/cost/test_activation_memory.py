@@ -67,7 +67,7 @@ def test_a_sum_takes_the_place_of_an_input_that_ends() -> None:
     assert _peak(later) == (3 + 3) * 5 * 8 * _FLOAT
     small = [
         helper.make_node("ReduceMax", ["x"], ["a"], keepdims=0),
-        helper.make_node("Add", ["x", "a"], ["y"]),
+        helper.make_node("Add", ["a", "x"], ["y"]),
     ]
     assert _peak(small) == (5 * 8 + 1) * _FLOAT
 
