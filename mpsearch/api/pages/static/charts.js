@@ -99,7 +99,7 @@ const agreement = (data) => ({
 const layers = (data) => {
   const several = data.colours.map((_, place) => place);
   const paint = data.colours.map(colour);
-  const tops = [0, ...data.lanes.map((_, place) => 66 + 90 * place)];
+  const tops = [0, ...data.lanes.map((_, place) => 68 + 98 * place)];
   const heights = [30, ...data.lanes.map(() => 62)];
   const bar = { type: "bar", barCategoryGap: several.length > 150 ? "0%" : "12%", cursor: "pointer" };
   const series = [{ ...bar, xAxisIndex: 0, yAxisIndex: 0, barCategoryGap: several.length > 150 ? "0%" : "4%", data: several.map((place) => ({ value: 100, itemStyle: { color: paint[place] } })) }];
