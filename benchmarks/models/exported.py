@@ -164,7 +164,7 @@ def _t5() -> Example:
 
 
 def _unet() -> Example:
-    from diffusers import UNet2DConditionModel  # type: ignore[import-not-found]  # not installed by us
+    from diffusers import UNet2DConditionModel
 
     model = UNet2DConditionModel(
         sample_size=16, block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=16,
