@@ -143,8 +143,8 @@ def _change(traced: TracedModel, layer: str, name: str) -> Tensor:
     weight = traced.weight(layer).detach()
     if traced.graph.layers[traced.graph.index(layer)].op is Op.CONV_TRANSPOSE:
         parts = weight.chunk({"grouped": 4, "depthwise": 32}.get(layer, 1))
-        rows = [part.transpose(0, 1) for part in parts]
-        changes = [fake_quantise_weight(each, FORMATS[name].weight) - each for each in rows]
+        firsts = [part.transpose(0, 1) for part in parts]
+        changes = [fake_quantise_weight(each, FORMATS[name].weight) - each for each in firsts]
         return torch.cat([change.transpose(0, 1) for change in changes])
     turned = tuple(weight.shape) != traced.graph.layers[traced.graph.index(layer)].weight_shape
     rows = weight.t() if turned else weight
