@@ -124,8 +124,9 @@ def searched(name: str, *, small: bool) -> dict[str, Any]:
     judged = result.tried[0].entry.quality
     assert judged is not None
     missed = [each.quantity for each in result.verification if not each.passed]
+    over = [e.quantity for e in result.verification if e.limit and e.measured > e.limit]
     if not math.isclose(found["plan"].loss, judged.loss, rel_tol=_RELATIVE):
-        missed.append("loss, run again")
+        over.append("loss, run again")
     return {
         **{kind: _told(each) for kind, each in found.items()},
         "layers": len(layers),
@@ -133,6 +134,7 @@ def searched(name: str, *, small: bool) -> dict[str, Any]:
         "mean_bits": MEAN_BITS,
         "samples": counts,
         "missed": missed,
+        "broken": over,
         "seconds": seconds,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KILOBYTE,
     }

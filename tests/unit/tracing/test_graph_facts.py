@@ -123,6 +123,18 @@ def test_bytes_alive_at_each_step_are_those_counted_by_hand() -> None:
     assert found.peak_node == "relu"
 
 
+def test_outputs_stay_alive_to_the_end() -> None:
+    class Early(nn.Linear):
+        def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # noqa: A002 - two outputs, as torch names it
+            hidden = super().forward(input)
+            return hidden, hidden.sum(1).exp().neg()
+
+    traced = trace_model(Early(8, 32), {"input": torch.randn(2, 8)})
+    found = liveness(traced, {"input": torch.randn(3, 8)})
+    hidden, number = 3 * 32 * _FLOAT, 3 * _FLOAT
+    assert list(found.bytes_at.values())[-1] == hidden + 2 * number
+
+
 def test_bytes_alive_grow_with_the_samples() -> None:
     traced = trace_model(Chain(), {"x": torch.randn(2, 8)})
     one, four = (liveness(traced, {"x": torch.randn(size, 8)}).peak_bytes for size in (1, 4))
