@@ -137,7 +137,11 @@ def test_a_dataset_of_splits_names_them(tmp_path: Path) -> None:
     [
         ("data-00000-of-00001.arrow", b"ARROW1" + b"\0" * 50, "cannot be read"),
         ("data-00000-of-00001.arrow", b"\x80\x04pickle", "cannot be read"),
-        ("state.json", b'{"_data_files": [{"filename": "../../secret.arrow"}]}', "does not hold"),
+        (
+            "state.json",
+            b'{"_data_files": [{"filename": "../secret/data-00000-of-00001.arrow"}]}',
+            "does not hold",
+        ),
         ("state.json", b'{"_data_files": [{"filename": "gone.arrow"}]}', "does not hold"),
         ("state.json", b"[]", "holds a list"),
         ("state.json", b"\xff", "cannot be read"),
