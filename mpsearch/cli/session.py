@@ -127,10 +127,13 @@ class _Lines(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
+        """Write a record; work goes on where that cannot be done, as on a full disk."""
         kind = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         text = kind + self.format(record)
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        try:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        except OSError:
+            self.handleError(record)
 
 
 def _fail(run: Session, error: MpsearchError) -> None:

@@ -57,13 +57,21 @@ class WorkerGuard:
     def _guard(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
-            lived = self._live_once()
+            lived = self._life()
             if self._stopping.is_set():
                 return
             short = lived < _SECONDS_OF_A_GOOD_START
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS) if short else _FIRST_PAUSE_SECONDS
             _LOG.warning("The worker ended after %.0f s. It is started again.", lived)
             self._stopping.wait(pause)
+
+    def _life(self) -> float:
+        try:
+            return self._live_once()
+        except OSError:
+            # No memory for a process, or one that died before it could be spoken to.
+            _LOG.exception("The worker could not be started.")
+            return 0.0
 
     def _live_once(self) -> float:
         """Start a worker and wait until it ends or shall; return how many seconds it lived."""

@@ -112,6 +112,19 @@ def test_what_libraries_print_and_log_goes_to_stderr() -> None:
     assert "library future" not in result.stderr
 
 
+def test_work_goes_on_where_its_log_has_no_room() -> None:
+    program = (
+        "import logging, os\n"
+        "from mpsearch.cli.session import session\n"
+        "with session(as_json=False, resumes=True):\n"
+        "    logging.getLogger('mpsearch').warning('lost')\n"
+        "    os._exit(7)\n"
+    )
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", program], stderr=full, check=False)
+    assert done.returncode == 7
+
+
 def test_without_json_the_answer_is_for_people() -> None:
     assert run(lambda: 1).stdout == "shown\n"
 

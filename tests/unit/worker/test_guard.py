@@ -29,3 +29,23 @@ def test_a_dead_worker_is_started_again(tmp_path: Path, monkeypatch: pytest.Monk
     counted = len(starts.read_text())
     time.sleep(0.3)
     assert len(starts.read_text()) == counted
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(guard, "_LONGEST_PAUSE_SECONDS", 0.02)
+    started = tmp_path / "started"
+    program = tmp_path / "program"
+    watch = WorkerGuard(DataFolder(path=tmp_path), roots={})
+    watch._command[:] = [str(program)]
+    watch.start()
+    time.sleep(0.1)
+    program.write_text(f"#!/bin/sh\ntouch {started}\n")
+    program.chmod(0o700)
+    deadline = time.monotonic() + 60
+    while not started.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    watch.stop()
