@@ -13,6 +13,9 @@ TARGETS: dict[str, Target] = {
     "memory that an upload of 500 MB takes": Target(unit="MB", at_most=64),
     # A file under its digest, or what an upload left behind.
     "half uploads seen after kill -9": Target(unit="files", at_most=0),
+    "jobs lost on a full disk": Target(unit="jobs", at_most=0),
+    "tables that differ after a full disk": Target(unit="tables", at_most=0),
+    "answers on a full disk that do not say so": Target(unit="answers", at_most=0),
     "answers undocumented or faulty": Target(unit="findings", at_most=0),
     "layers of the sandbox that hold": Target(unit="layers", at_least=3),
 }
