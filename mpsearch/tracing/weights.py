@@ -55,6 +55,8 @@ def load_weights(
     try:
         with quiet(logging):
             config = config_class(**known_fields(raw, config_class=config_class))
+            # Where an architecture has several classes for a task, this says which.
+            config.architectures = [str(name) for name in raw.get("architectures") or ()]
             with meta_device():
                 shell = getattr(model_class, "from_config", model_class)
                 check_parameters(shell(config, **own), place=path)

@@ -130,7 +130,7 @@ def test_the_output_that_counts_is_found_in_tuples_and_mappings() -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_an_output_of_another_shape_is_refused(name: str) -> None:
-    batch = {"x": torch.zeros(2, 2)}
+    batch = {"x": torch.zeros(2, 2), "decoder_input_ids": torch.zeros(2, 3, dtype=torch.long)}
     other = {"dense": (2, 3), "denoiser": (2,)}.get(name, (2, 3, 4, 5))
     with pytest.raises(DataError, match="shape"):
         TASKS[name].outputs(torch.zeros(other), batch)
