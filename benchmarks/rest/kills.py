@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, final, get_args
 from benchmarks.bar import Bar, judged
 from benchmarks.rest.server import Server, SmallModel
 from benchmarks.rest.targets import TARGETS
+from benchmarks.service.postgres import Postgres
 from mpsearch.core.files import load_table
 from mpsearch.core.tables import SensitivityTable
 
@@ -30,16 +31,12 @@ _MEASURED: Final = "output_changes"
 
 def kills(*, small: bool) -> Iterator[Bar]:
     """Kill each kind of process so often, each time in a job of its own with an empty cache."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        model = SmallModel(folder=place).write()
-        with Server(place / "data", root=place) as server:
-            trial = _Trial(server=server, body=model.request())
-            expected, seconds = trial.undisturbed()
-            for kind in get_args(Kind):
-                moments = random.Random(f"{_SEED}{kind}")  # noqa: S311  # moments, no secrets
-                shares = [moments.random() for _ in range(1 if small else _KILLS)]
-                yield from trial.judged(kind, shares, seconds=seconds, expected=expected)
+    with tempfile.TemporaryDirectory() as name, Postgres() as postgres:
+        model = SmallModel(folder=Path(name)).write()
+        for database, url in (("SQLite", None), ("Postgres", postgres.database())):
+            with Server(Path(name) / database, root=model.folder, database=url) as server:
+                trial = _Trial(server=server, body=model.request(), database=database)
+                yield from trial.bars(1 if small else _KILLS)
 
 
 @final
@@ -63,6 +60,15 @@ class _Killed:
 class _Trial:
     server: Server
     body: Mapping[str, Any]
+    database: str
+
+    def bars(self, count: int) -> Iterator[Bar]:
+        """Kill each kind `count` times, at moments that are the same on every run."""
+        expected, seconds = self.undisturbed()
+        for kind in get_args(Kind):
+            moments = random.Random(f"{_SEED}{kind}")  # noqa: S311  # moments, no secrets
+            shares = [moments.random() for _ in range(count)]
+            yield from self.judged(kind, shares, seconds=seconds, expected=expected)
 
     def undisturbed(self) -> tuple[bytes, float]:
         """Return the table of a job that nobody disturbs, and how long its runner took."""
@@ -89,11 +95,17 @@ class _Trial:
             twice.append(float(killed.measured_twice(self._measured())))
         extra = {"killed": kind, "kills": len(shares), "while the job ran": running}
         name = "jobs that ended well after kill -9"
-        yield judged(f"{name}: {kind}", ended, target=TARGETS[name], extra=extra)
+        yield judged(f"{name}: {kind}, {self.database}", ended, target=TARGETS[name], extra=extra)
         name = "tables bit-identical after kill -9"
-        yield judged(f"{name}: {kind}", same, target=TARGETS[name], extra=extra)
+        yield judged(f"{name}: {kind}, {self.database}", same, target=TARGETS[name], extra=extra)
         name = "layers measured twice after kill -9"
-        yield judged(f"{name}: {kind}", twice, target=TARGETS[name], statistic="max", extra=extra)
+        yield judged(
+            f"{name}: {kind}, {self.database}",
+            twice,
+            target=TARGETS[name],
+            statistic="max",
+            extra=extra,
+        )
 
     def _disturbed(self, kind: Kind, *, share: float, seconds: float) -> tuple["_Killed", float]:
         """Kill a process of a job; return what was lost, and how long a job takes."""

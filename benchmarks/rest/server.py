@@ -20,10 +20,14 @@ _LOOK_SECONDS: Final = 0.1
 
 @final
 class Server:
-    """One data folder under `mpsearch serve`, which can be killed and started again."""
+    """One data folder under `mpsearch serve`, which can be killed and started again.
 
-    def __init__(self, data: Path, *, root: Path) -> None:
+    `database` is the URL of a Postgres; without it the data folder has one of SQLite.
+    """
+
+    def __init__(self, data: Path, *, root: Path, database: str | None = None) -> None:
         self.data = data
+        self._environment = {} if database is None else {"MPS_DATABASE_URL": database}
         self._root = root
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,6 +60,7 @@ class Server:
             stdout=self._log,
             stderr=self._log,
             stdin=subprocess.DEVNULL,
+            env=os.environ | self._environment,
         )
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
