@@ -49,7 +49,6 @@ def propose(
     budgets: Sequence[Budget],
     forbidden: Sequence[Plan] = (),
     count: int = 3,
-    latency_factor: float = 1.0,
 ) -> tuple[Plan, ...]:
     """Return up to `count` different plans of least predicted loss that keep the budgets.
 
@@ -60,9 +59,9 @@ def propose(
     Args:
         space: The tables.
         budgets: Resolved limits.
-        forbidden: Plans that are not to be proposed, such as those that did not build.
+        forbidden: Plans that are not to be proposed, such as those that did not build or missed
+            a budget.
         count: How many plans are wanted.
-        latency_factor: Multiplies latency limits, where measured times turned out longer.
 
     Raises:
         InfeasibleBudgetError: No base and placement has a plan that keeps the budgets.
@@ -71,7 +70,7 @@ def propose(
     failures: list[Solution] = []
     for cost in space.costs:
         problem = _Proposer(space=space, cost=cost, budgets=tuple(budgets), forbidden=forbidden)
-        plans, failure = problem.plans(count=count, latency_factor=latency_factor)
+        plans, failure = problem.plans(count=count)
         found |= {identity(plan): plan for plan in plans}
         failures += [failure] if failure is not None else []
     if not found:
@@ -94,16 +93,16 @@ class _Proposer:
     budgets: tuple[Budget, ...]
     forbidden: Sequence[Plan]
 
-    def plans(self, *, count: int, latency_factor: float) -> tuple[list[Plan], Solution | None]:
+    def plans(self, *, count: int) -> tuple[list[Plan], Solution | None]:
         """Return the plans found, and the infeasible answer where there is none at all."""
         result: list[Plan] = []
         for room in _ROOM_IN_LATENCY:
-            formulation = self._formulated(latency_factor * (1 - room))
+            formulation = self._formulated(room=room)
             solution = self._solved(formulation, cuts=[])
             if solution.choice is None:
                 return result, None if result else solution
             result.append(self._plan(formulation, solution=solution, room=room))
-        formulation = self._formulated(latency_factor)
+        formulation = self._formulated()
         cuts = [np.asarray(formulation.choice(result[0].assignment))]
         for rank in range(2, count + 1):
             solution = self._solved(formulation, cuts=cuts)
@@ -113,9 +112,9 @@ class _Proposer:
             result.append(self._plan(formulation, solution=solution, rank=rank))
         return result, None
 
-    def _formulated(self, latency_factor: float) -> Formulation:
+    def _formulated(self, *, room: float = 0.0) -> Formulation:
         limits = [
-            replace(budget, limit=budget.limit * latency_factor)
+            replace(budget, limit=budget.limit * (1 - room))
             if resource_of(budget).startswith(Resource.LATENCY_NS)
             else budget
             for budget in self.budgets

@@ -25,7 +25,6 @@ from mpsearch.sensitivity.divergence import divergence_of
 from mpsearch.verification.contest import Entry
 
 _ROUNDS: Final = 4
-_STEP: Final = 0.02  # of the latency limit, where a round proposes nothing new
 # A reference whose earlier timing missed the limit by less than this may keep it head to head.
 _REFERENCE_ROOM: Final = 1.05
 # That many of the fastest references run along, as yardsticks of relative budgets.
@@ -110,19 +109,12 @@ def search_rounds(
     budgets = limits = resolve_budgets(parsed, yardsticks=yardsticks)
     rivals, has_likely = _references(space, budgets=budgets)
     seen: list[Judged] = []
-    told, factor = space, 1.0
+    told = space
     for number in range(1, _ROUNDS + 1):
-        plans = _unknown(
-            told, limits=limits, factor=factor, seen=seen, has_others=has_likely or bool(seen)
-        )
+        plans = _unknown(told, limits=limits, seen=seen, has_others=has_likely or bool(seen))
         new = _with_suggested(plans, space=space, budgets=budgets) if not seen else plans
-        is_kept = any(each.keeps for each in seen)
-        if not new and is_kept:
-            break
         if not new and seen:
-            # What was timed is as near as the fit gets, so only room is left to ask for.
-            factor *= 1 - _STEP
-            continue
+            break
         field = _distinct([*new, *(rivals if not seen else rivals[:_YARDSTICKS])])
         entries = contest.hold(field, progress=progress)
         judged = judge(
@@ -142,7 +134,6 @@ def _unknown(
     space: SearchSpace,
     *,
     limits: Sequence[Budget],
-    factor: float,
     seen: Sequence[Judged],
     has_others: bool,
 ) -> tuple[Plan, ...]:
@@ -151,9 +142,10 @@ def _unknown(
     Raises:
         InfeasibleBudgetError: They hold none, and there is nothing else to build.
     """
-    broken = [judged.entry.plan for judged in seen if judged.entry.broken]
+    # A fit comes near to what it was told, never quite: what missed must not be proposed again.
+    missed = [judged.entry.plan for judged in seen if not judged.keeps]
     try:
-        plans = propose(space, budgets=limits, forbidden=broken, latency_factor=factor)
+        plans = propose(space, budgets=limits, forbidden=missed)
     except InfeasibleBudgetError:
         if not has_others:
             raise

@@ -95,12 +95,6 @@ def test_a_forbidden_plan_is_not_proposed_again() -> None:
     assert not {identity(plan) for plan in first} & {identity(plan) for plan in again}
 
 
-def test_a_latency_factor_tightens_only_latency() -> None:
-    plans = propose(space(4), budgets=[BYTES, LATENCY], latency_factor=0.9)
-    assert all(plan.forecast["latency_ns"] <= 0.9 * LATENCY.limit for plan in plans)
-    assert all(plan.budgets == (BYTES, LATENCY) for plan in plans)
-
-
 def test_no_plan_at_all_is_told_with_the_smallest_reachable_values() -> None:
     tiny = Budget(name="weight_bytes", text="", limit=149.0, unit="B")
     with pytest.raises(InfeasibleBudgetError) as caught:

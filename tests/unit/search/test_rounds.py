@@ -174,6 +174,28 @@ def test_what_was_timed_joins_the_fit_and_another_layer_is_chosen() -> None:
     assert 260 < tried[0].entry.plan.forecast["latency_ns"] <= 290
 
 
+def test_what_missed_is_not_proposed_again_however_little_it_missed_by() -> None:
+    """Plans with a miss by .001 ns, less than what the fit leaves of an error."""
+
+    def slow_with_a(plan: Plan) -> float:
+        return plan.forecast["latency_ns"] + (0.3 if plan.assignment["a"] == "w8a8" else 0.0)
+
+    def is_reference(plan: Plan) -> bool:
+        return set(plan.assignment.values()) == {"w8a8"}
+
+    contest = FakeContest(time=slow_with_a, breaks=is_reference)
+    tried = rounds(contest, text="250.299ns")
+    assert tried[0].keeps
+    assert tried[0].entry.plan.assignment == {"a": "fp32", **dict.fromkeys("bcd", "w8a8")}
+    proposed = [
+        tuple(plan.assignment.items())
+        for held in contest.held
+        for plan in held
+        if not is_reference(plan)
+    ]
+    assert len(set(proposed)) == len(proposed)
+
+
 def test_rounds_end() -> None:
     contest = FakeContest(slower=3.0, reference_slower=3.0)
     with pytest.raises(InfeasibleBudgetError):
