@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Search a plan for a real sentence-embedding transformer on this CPU.
 	$(BIN)/python examples/demo.py --output demo-output
 
-test: $(STAMP)  ## Pass all tests.
+test: $(STAMP)  ## Pass all tests; Debian packages that they start are installed where missing.
+	.ci/programs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(STAMP)  ## Hold the house style: lint, types, layers, sizes, doctests.
