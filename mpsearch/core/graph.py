@@ -70,7 +70,8 @@ class LayerGraph:
     An edge says that a tensor flows from producer to consumer through operators without a
     weight. Layers in one tuple of `shared_weights` (indices) hold the same weight.
     `other_parameters` counts numbers that belong to no layer (biases, norms).
-    `residuals` are layers (indices) whose outputs are added to each other.
+    `residuals` are layers (indices) whose outputs are added to each other. `additions` maps each
+    residual addition that can be quantised to the layer that it belongs to.
     `left_out` says of weights that belong to no layer, by path, why they have no formats.
     `fingerprint` is a hash of structure and weights.
     """
@@ -80,6 +81,7 @@ class LayerGraph:
     shared_weights: tuple[tuple[int, ...], ...] = ()
     other_parameters: int = 0
     residuals: tuple[tuple[int, ...], ...] = ()
+    additions: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str
 

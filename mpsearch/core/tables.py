@@ -43,8 +43,9 @@ class SensitivityTable:
     `loss` is per sample in `unit`, lower is better, summable over layers; NaN where a pair
     was not measured. `stderr` is its standard error. `base_loss` is the loss of a base
     precision itself, before any layer is quantised; fp32 loses nothing. One table serves
-    all bases. `quantizers` are those of the layers' inputs that static formats were judged
-    with.
+    all bases. `placement_loss` is that of a placement itself: of quantising residual additions.
+    `quantizers` are those of the layers' inputs that static formats were judged with, and of
+    the addends of residual additions.
 
     `numbers` are signed changes of the output along random directions, one row for each
     sample and draw, with mean squares of `loss`. They add up over layers: the mean over N of
@@ -64,7 +65,12 @@ class SensitivityTable:
     quantizers: Mapping[str, ActivationQuantizer] = field(default_factory=dict)
     numbers: Float32[ndarray, "N L F"] | None = None
     combining: Combining | None = None
+    placement_loss: Mapping[str, float] | None = None
     provenance: Provenance = field(default_factory=Provenance)
+
+    def constant_loss(self, *, base: str, placement: str) -> float:
+        """Return what is lost whatever the layers' formats are."""
+        return self.base_loss.get(base, 0.0) + (self.placement_loss or {}).get(placement, 0.0)
 
 
 @final
@@ -104,7 +110,9 @@ class CostTable:
     `edges` are (producer, consumer) indices into layers, `edge_amount[resource]` is indexed
     by edge, producer's format, consumer's format. A resource without edge costs is absent.
     Layers in one tuple of `shared_weights` (indices) hold one weight, whose bytes and bits
-    count at the first of them. `settings` are the runtime's, under which all was measured.
+    count at the first of them. `additions` maps each residual addition that plans of this
+    placement may quantise to the layer that it belongs to, see `core.placement`. `settings` are
+    the runtime's, under which all was measured.
     """
 
     layers: tuple[str, ...]
@@ -119,6 +127,7 @@ class CostTable:
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     measured: tuple[MeasuredPlan, ...] = ()
     shared_weights: tuple[tuple[int, ...], ...] = ()
+    additions: Mapping[str, str] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     workloads: tuple[Workload, ...] = ()
     device: Device
