@@ -64,6 +64,10 @@ class Cache:
         """Store a JSON value; floats keep every bit."""
         self.put_bytes(kind, key, content=json.dumps(value).encode())
 
+    def holds(self, kind: str, key: str) -> bool:
+        """Return whether something is stored under a key, damaged or not."""
+        return self._path(kind, key).is_file()
+
     def get_bytes(self, kind: str, key: str) -> bytes | None:
         """Return stored bytes, or None where there are none or they are damaged."""
         path = self._path(kind, key)

@@ -81,11 +81,16 @@ class Refined:
     temperature: float = 1.0
 
 
-def pass_forwards(traced: TracedModel, pairs: Mapping[str, Sequence[str]]) -> float:
-    """Return what trying every pair costs, in whole forwards: each runs from its layer on."""
+def layer_forwards(traced: TracedModel) -> dict[str, float]:
+    """Return what trying one format of each layer costs, in whole forwards."""
     macs = np.array([layer.macs for layer in traced.graph.layers], dtype=float)
     share = macs[::-1].cumsum()[::-1] / max(macs.sum(), 1.0)
-    each = dict(zip(traced.graph.names, share.tolist(), strict=True))
+    return dict(zip(traced.graph.names, share.tolist(), strict=True))
+
+
+def pass_forwards(traced: TracedModel, pairs: Mapping[str, Sequence[str]]) -> float:
+    """Return what trying every pair costs, in whole forwards: each runs from its layer on."""
+    each = layer_forwards(traced)
     return 1.0 + float(sum(len(names) * each[layer] for layer, names in pairs.items()))
 
 

@@ -117,12 +117,8 @@ def measure_changes(
     Raises:
         MeasurementError: An output is not finite.
     """
-    cut = find_cut(request.traced, [layer for layer, names in request.pairs.items() if names])
-    passes = [_Pass(request, batch, cut=cut, cache=cache) for batch in request.data]
-    share = _share(passes, pairs=sum(map(len, request.pairs.values())), largest=largest_bytes)
-    steps = [(each, layer) for each in passes for layer in request.pairs]
-    for each, layer in tracked(steps, phase, total=len(steps), progress=progress):
-        each.measure(layer, share=share)
+    cut, passes, share = _passes(request, cache=cache, largest_bytes=largest_bytes)
+    _run(passes, tuple(request.pairs), share=share, phase=phase, progress=progress)
     formats = tuple(dict.fromkeys(name for names in request.pairs.values() for name in names))
     layers = request.traced.graph.names
     return OutputChanges(
@@ -135,6 +131,62 @@ def measure_changes(
         divergence=np.concatenate([each.losses("divergence", formats) for each in passes]),
         work=sum((each.work for each in passes), Work()),
     )
+
+
+def measure_layers(
+    request: ChangeRequest,
+    layers: Sequence[str],
+    *,
+    cache: Cache,
+    progress: Progress | None = None,
+    phase: str = "measure sensitivity",
+    largest_bytes: int = LARGEST_BYTES,
+) -> Work:
+    """Bring into the cache what `measure_changes` of the same request finds for some layers.
+
+    So several processes share the work: what each keeps has the bits that one would have.
+
+    Raises:
+        MeasurementError: An output is not finite.
+    """
+    _, passes, share = _passes(request, cache=cache, largest_bytes=largest_bytes)
+    _run(passes, layers, share=share, phase=phase, progress=progress)
+    return sum((each.work for each in passes), Work())
+
+
+def missing_pairs(
+    request: ChangeRequest, *, cache: Cache, largest_bytes: int = LARGEST_BYTES
+) -> dict[str, int]:
+    """Return for each layer how many pairs of format and batch are not in the cache."""
+    _, passes, share = _passes(request, cache=cache, largest_bytes=largest_bytes)
+    return {
+        layer: sum(each.missing(layer, share=share) for each in passes) for layer in request.pairs
+    }
+
+
+def _passes(
+    request: ChangeRequest, *, cache: Cache | None, largest_bytes: int
+) -> tuple[OutputCut | None, list["_Pass"], float]:
+    """Return the cut, each batch, and the share of samples whose changes are kept."""
+    cut = find_cut(request.traced, [layer for layer, names in request.pairs.items() if names])
+    passes = [_Pass(request, batch, cut=cut, cache=cache) for batch in request.data]
+    share = _share(passes, pairs=sum(map(len, request.pairs.values())), largest=largest_bytes)
+    return cut, passes, share
+
+
+def _run(
+    passes: Sequence["_Pass"],
+    layers: Sequence[str],
+    *,
+    share: float,
+    phase: str,
+    progress: Progress | None,
+) -> None:
+    steps = [(each, layer) for each in passes for layer in layers]
+    for each, layer in tracked(steps, phase, total=len(steps), progress=progress):
+        each.measure(layer, share=share)
+        if layer == layers[-1]:
+            each.let_go()
 
 
 @final
@@ -162,9 +214,7 @@ class _Pass:
     def measure(self, layer: str, *, share: float) -> None:
         """Read or measure a layer in every format asked for."""
         for name in self._request.pairs[layer]:
-            key = content_hash(
-                self._key, layer, self._request.format_key(layer, name), self._rows(share)
-            )
+            key = self._pair_key(layer, name, share=share)
             stored = None if self._cache is None else self._cache.map_bytes(_KIND, key)
             if stored is None:
                 change = self._measured(layer, name, rows=self._rows(share))
@@ -178,8 +228,15 @@ class _Pass:
                 shape = (self._rows(share), *self.value.shape[1:])
                 change = _unpacked(stored, samples=len(self.value), shape=shape)
             self._changes[layer, name] = change
-        if layer == [*self._request.pairs][-1]:
-            self._store = None
+
+    def missing(self, layer: str, *, share: float) -> int:
+        """Return how many formats of a layer are not in the cache."""
+        keys = (self._pair_key(layer, name, share=share) for name in self._request.pairs[layer])
+        return sum(self._cache is None or not self._cache.holds(_KIND, key) for key in keys)
+
+    def let_go(self) -> None:
+        """Drop the activations: no layer of this batch is measured any more."""
+        self._store = None
 
     def result(self, share: float) -> BatchChanges:
         """Return what was measured."""
@@ -199,6 +256,10 @@ class _Pass:
         for (layer, name), change in self._changes.items():
             found[:, layers.index(layer), formats.index(name)] = getattr(change, kind)
         return found
+
+    def _pair_key(self, layer: str, name: str, *, share: float) -> str:
+        how = self._request.format_key(layer, name)
+        return content_hash(self._key, layer, how, self._rows(share))
 
     def _rows(self, share: float) -> int:
         return max(1, math.floor(share * len(self.value)))

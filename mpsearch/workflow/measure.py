@@ -156,9 +156,11 @@ def measure_prepared(
     """
     engine = runtime_named(runtime)
     names = _checked_formats(formats, runtime=runtime)
-    supports, choices = _offers(prepared, engine=engine, formats=names, is_default=formats is None)
     announce(estimated_seconds(prepared, formats=names, bases=len(engine.bases)))
-    quantizers = _quantizers(prepared, formats=names, progress=progress)
+    scope, supports = scope_of(
+        prepared, formats=formats, runtime=runtime, fixed=fixed, progress=progress
+    )
+    quantizers = scope.quantizers
     state = CoreState()
     costs = tuple(
         _profile(
@@ -174,13 +176,6 @@ def measure_prepared(
             progress=progress,
         )
         for base in engine.bases
-    )
-    scope = Scope(
-        formats=names,
-        offered=unless_fixed(choices, fixed=fixed or {}),
-        quantizers=quantizers,
-        dynamic_group=dynamic_group_of(runtime, engine.settings(engine.bases[0])),
-        is_apart=prepared.is_apart,
     )
     # Changes of the output belong to whole formats.
     keeps = keeps_changes and not prepared.is_apart
@@ -200,6 +195,28 @@ def measure_prepared(
         scope=scope,
         changes=changes,
     )
+
+
+def scope_of(
+    prepared: Prepared,
+    *,
+    formats: Sequence[str] | None,
+    runtime: str,
+    fixed: Mapping[str, str] | None,
+    progress: Progress | None,
+) -> tuple[Scope, dict[str, SupportByLayer]]:
+    """Return what is measured, and by base how the runtime treats each layer in each format."""
+    engine = runtime_named(runtime)
+    names = _checked_formats(formats, runtime=runtime)
+    supports, choices = _offers(prepared, engine=engine, formats=names, is_default=formats is None)
+    scope = Scope(
+        formats=names,
+        offered=unless_fixed(choices, fixed=fixed or {}),
+        quantizers=_quantizers(prepared, formats=names, progress=progress),
+        dynamic_group=dynamic_group_of(runtime, engine.settings(engine.bases[0])),
+        is_apart=prepared.is_apart,
+    )
+    return scope, supports
 
 
 def default_formats(runtime: str) -> tuple[str, ...]:

@@ -15,7 +15,12 @@ from mpsearch.execution import PrefixStore
 from mpsearch.execution.interpreter import Override, evaluate
 from mpsearch.sensitivity import METRICS
 from mpsearch.sensitivity.change_request import ChangeRequest
-from mpsearch.sensitivity.output_changes import OutputChanges, measure_changes
+from mpsearch.sensitivity.output_changes import (
+    OutputChanges,
+    measure_changes,
+    measure_layers,
+    missing_pairs,
+)
 from mpsearch.tasks import TASKS, read_data
 from mpsearch.tasks.predictions import kl_divergence
 from mpsearch.tracing import trace_model
@@ -179,3 +184,33 @@ def test_an_output_that_is_not_finite_names_the_pair(case: _Case) -> None:
     request = replace(case.request, traced=traced, pairs={"1": ("w2",)})
     with pytest.raises(MeasurementError, match="Layer '1' in 'w2' makes the output NaN"):
         measure_changes(request, cache=None)
+
+
+@pytest.mark.parametrize("largest_bytes", [1 << 30, 500])
+def test_layers_measured_by_several_processes_are_all_that_one_would_measure(
+    case: _Case, tmp_path: Path, largest_bytes: int
+) -> None:
+    alone = measure_changes(
+        case.request, cache=Cache(folder=tmp_path / "alone"), largest_bytes=largest_bytes
+    )
+    for layers in (("4",), ("0", "2")):
+        measure_layers(case.request, layers, cache=case.cache, largest_bytes=largest_bytes)
+    found = measure_changes(case.request, cache=case.cache, largest_bytes=largest_bytes)
+    assert (found.work.measured_pairs, found.work.macs) == (0, 0)
+    assert found.squared.tobytes() == alone.squared.tobytes()
+    assert found.divergence.tobytes() == alone.divergence.tobytes()
+    for one, other in zip(found.batches, alone.batches, strict=True):
+        for pair, change in one.changes.items():
+            assert change.half.tobytes() == other.changes[pair].half.tobytes()
+
+
+def test_what_is_missing_is_counted_by_layer(case: _Case) -> None:
+    batches = len(case.request.data)
+    assert missing_pairs(case.request, cache=case.cache) == dict.fromkeys(LAYERS, 2 * batches)
+    work = measure_layers(case.request, ("2",), cache=case.cache)
+    assert work.measured_pairs == 2 * batches
+    assert missing_pairs(case.request, cache=case.cache) == {
+        "0": 2 * batches,
+        "2": 0,
+        "4": 2 * batches,
+    }
