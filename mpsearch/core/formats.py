@@ -3,8 +3,8 @@
 Names are systematic, and a plan keeps nothing but the name: `w4`, `w4g64` (groups of 64),
 `w4t` (one scale per tensor), `w4a8` (8-bit inputs, ranges from calibration), `w4a8-token`
 (8-bit inputs, a scale per token at run time), `w8a8-dynamic` (one range for all of the input,
-at run time), `w4a16` (bfloat16 inputs), `a8` (the weight as
-it is). Behind them stand `-asymmetric` and `-mse`, which are about the weight.
+at run time), `w4a16` (bfloat16 inputs), `a8` (the weight as it is), `fp8` (weight and input are
+floats of 8 bits). Behind them stand `-asymmetric` and `-mse`, which are about the weight.
 """
 
 import re
@@ -37,7 +37,8 @@ class Clipping(StrEnum):
 class TensorFormat:
     """How one tensor is written: `bits` per number, scales per `granularity`.
 
-    A floating format of 32 bits is IEEE single, of 16 bits bfloat16. An integer format has
+    A floating format of 32 bits is IEEE single, of 16 bits bfloat16, of 8 bits E4M3 (largest
+    number 448) times a scale. An integer format has
     2**bits codes; a symmetric one uses the 2**bits - 1 codes around zero and no zero point.
     A `dynamic` activation finds its scale at run time, a static one during calibration.
     `clipping` is of weights.
@@ -50,6 +51,11 @@ class TensorFormat:
     symmetric: bool = True
     dynamic: bool = False
     clipping: Clipping = Clipping.MINMAX
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a float that needs no scale."""
+        return self.kind == "floating" and self.bits > _SCALED_BITS
 
 
 @final
@@ -66,17 +72,15 @@ class Format:
 
     @property
     def is_floating(self) -> bool:
-        """Whether the format is a base precision, in which nothing is quantised to integers."""
+        """Whether the format is a base precision, in which nothing has a scale."""
         activation = self.activation
-        return self.weight.kind == "floating" and (
-            activation is None or activation.kind == "floating"
-        )
+        return self.weight.is_plain and (activation is None or activation.is_plain)
 
     @property
     def is_static(self) -> bool:
         """Whether the input has a quantiser that is found during calibration."""
         activation = self.activation
-        return activation is not None and activation.kind == "integer" and not activation.dynamic
+        return activation is not None and not (activation.is_plain or activation.dynamic)
 
     @property
     def layout(self) -> str:
@@ -93,10 +97,12 @@ def _integer_weight(bits: int) -> TensorFormat:
     return TensorFormat(kind="integer", bits=bits, granularity=Granularity.CHANNEL)
 
 
+_SCALED_BITS: Final = 8  # floats as narrow as this are multiplied by a scale
 _MSE: Final = "-mse"
 _SINGLE: Final = TensorFormat(kind="floating", bits=32)
 _BFLOAT16: Final = TensorFormat(kind="floating", bits=16)
 _STATIC: Final = TensorFormat(kind="integer", bits=8, symmetric=False)
+_FLOAT8: Final = TensorFormat(kind="floating", bits=8)
 _BASES = (
     Format(name="fp32", weight=_SINGLE),
     Format(name="bf16", weight=_BFLOAT16, activation=_BFLOAT16),
@@ -108,6 +114,7 @@ _QUANTISED = (
         name="w4g128",
         weight=TensorFormat(kind="integer", bits=4, granularity=Granularity.GROUP, group_size=128),
     ),
+    Format(name="fp8", weight=_FLOAT8, activation=_FLOAT8),
 )
 
 FORMATS: dict[str, Format] = {format_.name: format_ for format_ in (*_BASES, *_QUANTISED)}
@@ -153,10 +160,9 @@ def parts_of(name: str) -> tuple[str, str]:
         (('w4-mse', 'a8'), ('w4', ''), ('', 'a8'))
     """
     format_named(name)
-    if name in BASES:
-        return name, ""
     match = _NAME.fullmatch(name)
-    assert match is not None
+    if match is None:  # a base, or one whose weight and input go together
+        return name, ""
     inputs = f"a{match['inputs']}" if match["inputs"] else ""
     weight = name.replace(inputs, "", 1) if inputs else name
     return weight, inputs

@@ -35,7 +35,7 @@ HOROWITZ_PICOJOULES_PER_BYTE: Final = 1300 / 8
 class DeviceDescription:
     """What a data sheet says, per second: operations by arithmetic, and bytes of memory.
 
-    `operations` counts multiplications and additions in "fp32", "bf16" and "int8"; what is
+    `operations` counts multiplications and additions in "fp32", "bf16", "int8" and "fp8"; what is
     absent runs as fp32. `overhead_seconds` is what starting one layer takes. Energy is that of
     one multiply-accumulate, and of one byte from memory.
     """
@@ -114,8 +114,8 @@ def _nanojoules(layer: Layer, format_: Format, *, device: DeviceDescription, bas
 
 def _arithmetic(format_: Format, *, base: str) -> str:
     activation = format_.activation
-    if activation is not None and activation.kind == "integer":
-        return "int8"
+    if activation is not None and not activation.is_plain:
+        return "int8" if activation.kind == "integer" else "fp8"
     return format_.name if format_.is_floating else base
 
 

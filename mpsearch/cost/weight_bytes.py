@@ -73,7 +73,7 @@ def stored_bytes(layer: Layer, format_name: str) -> int:
         8704
     """
     number = format_named(format_name).weight
-    if number.kind == "floating":
+    if number.is_plain:
         return layer.parameters * _FLOAT_BYTES
     scales = _scales(layer, number)
     zeros = 0 if number.symmetric else -(-scales * number.bits // _BITS_PER_BYTE)

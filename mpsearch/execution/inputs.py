@@ -7,7 +7,11 @@ from mpsearch.core.formats import Format, Granularity
 from mpsearch.core.graph import Op
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.execution.dynamic import quantise_dynamically, quantise_whole
-from mpsearch.quant.fake_torch import fake_quantise_activation, round_to_bfloat16
+from mpsearch.quant.fake_torch import (
+    fake_float8_activation,
+    fake_quantise_activation,
+    round_to_bfloat16,
+)
 
 
 def rounded_input(
@@ -32,11 +36,13 @@ def rounded_input(
     if activation is None:
         is_dynamic = op is Op.LINEAR and dynamic_group is not None and not number.is_floating
         return quantise_dynamically(values, dynamic_group or 0) if is_dynamic else values
-    if activation.kind == "floating":
+    if activation.is_plain:
         return round_to_bfloat16(values)
     if activation.dynamic and activation.granularity is Granularity.TENSOR:
         return quantise_whole(values)
     if activation.dynamic:
         return quantise_dynamically(values, values.shape[-1], bits=activation.bits)
     assert quantizer is not None
+    if activation.kind == "floating":
+        return fake_float8_activation(values, quantizer)
     return fake_quantise_activation(values, quantizer)

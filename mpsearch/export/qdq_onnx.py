@@ -1,7 +1,7 @@
 """The executable of a plan: one ONNX file with explicit QuantizeLinear and DequantizeLinear.
 
 Only the marked layer nodes are edited. A weight becomes whole-number codes behind
-DequantizeLinear; the input of a w8a8 layer passes QuantizeLinear and DequantizeLinear, one
+DequantizeLinear; the input of a w8a8 or fp8 layer passes QuantizeLinear and DequantizeLinear, one
 whose range is found at run time DynamicQuantizeLinear. The base precision is a setting of the
 runtime and leaves no trace in the graph.
 """
@@ -12,6 +12,7 @@ from typing import ClassVar, Final, final
 
 import numpy as np
 import onnx
+from numpy import ndarray
 from onnx import helper, numpy_helper
 
 from mpsearch.core.files import to_json
@@ -21,7 +22,13 @@ from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import PlanError
 from mpsearch.export.exporter import AbstractExporter
 from mpsearch.export.graph_edit import LAYER_KEY, PART_KEY, LayerNode, layer_nodes, remove_unused_
-from mpsearch.export.quantised_weights import OP_OF, WeightStore, check_takes, is_dynamic
+from mpsearch.export.quantised_weights import (
+    OP_OF,
+    WeightStore,
+    check_takes,
+    input_numbers,
+    is_dynamic,
+)
 
 PLAN_KEY: Final = "mpsearch.plan"
 SETTINGS_KEY: Final = "mpsearch.settings"
@@ -86,9 +93,9 @@ class _Edit:
                 node.input[found.input_slot], found=found
             )
         elif format_.activation is not None:
-            quantizer = self._quantizer(found.layer)
+            numbers = input_numbers(self._quantizer(found.layer), format_.activation)
             node.input[found.input_slot] = self._quantised_input(
-                node.input[found.input_slot], quantizer, found=found
+                node.input[found.input_slot], numbers, found=found
             )
 
     def place_nodes_(self) -> None:
@@ -143,7 +150,7 @@ class _Edit:
         return self.plan.quantizers[layer]
 
     def _quantised_input(
-        self, tensor: str, quantizer: ActivationQuantizer, *, found: LayerNode
+        self, tensor: str, numbers: tuple[ndarray, ndarray], *, found: LayerNode
     ) -> str:
         # One pair per layer, so that bytes are a sum over layers; runtimes merge equal pairs.
         key = (tensor, found.layer)
@@ -151,10 +158,7 @@ class _Edit:
             name = f"{tensor}.quantized.{len(self.inputs)}"
             scale, zero, codes = f"{name}.scale", f"{name}.zero_point", f"{name}.codes"
             self.model.graph.initializer.extend(
-                [
-                    numpy_helper.from_array(np.array(quantizer.scale, dtype=np.float32), scale),
-                    numpy_helper.from_array(np.array(quantizer.zero_point, dtype=np.uint8), zero),
-                ]
+                map(numpy_helper.from_array, numbers, (scale, zero))
             )
             self.before.setdefault(self._place(found.node), []).extend(
                 [

@@ -13,13 +13,16 @@ from onnx import helper, numpy_helper
 
 from mpsearch.core.formats import Clipping, Format, Granularity, TensorFormat
 from mpsearch.core.graph import Op
+from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.errors import FormatError
 from mpsearch.export.graph_edit import LayerNode
 from mpsearch.export.weight_layout import WeightLayout, layout_of
+from mpsearch.quant.float8 import float8_input_scale, quantise_to_float8
 from mpsearch.quant.integer import QuantisedTensor, quantise_weight
 
 # What ONNX can store a whole number of so many bits in.
 STORED_AS: Final = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
+_FLOAT8: Final = np.dtype(ml_dtypes.float8_e4m3fn)
 _INPUT_BITS: Final = 8
 OP_OF: Final = {
     "MatMul": Op.LINEAR,
@@ -73,6 +76,10 @@ class WeightStore:
     def _store(self, found: LayerNode, number: TensorFormat) -> str:
         layout = layout_of(found)
         weight = layout.outputs_first(numpy_helper.to_array(self._tensor(found)))
+        if number.kind == "floating":
+            name = f"{found.initializer}.float{number.bits}"
+            self.model.graph.initializer.extend(_float8(name, weight, layout=layout))
+            return name
         stored = quantise_weight(weight, number, axis=0, name=found.layer)
         name = f"{found.initializer}.{number.bits}bit"
         if number.group_size is not None:
@@ -85,6 +92,18 @@ class WeightStore:
     def _tensor(self, found: LayerNode) -> onnx.TensorProto:
         tensors: Sequence[onnx.TensorProto] = self.model.graph.initializer
         return next(tensor for tensor in tensors if tensor.name == found.initializer)
+
+
+def input_numbers(quantizer: ActivationQuantizer, number: TensorFormat) -> tuple[ndarray, ndarray]:
+    """Return scale and zero point of a layer's input as the file holds them.
+
+    The type of the zero point is that of the codes.
+    """
+    if number.kind == "floating":
+        scale = float8_input_scale(quantizer)
+        return np.array(scale, dtype=np.float32), np.zeros((), dtype=_FLOAT8)
+    zero = np.array(quantizer.zero_point, dtype=np.uint8)
+    return np.array(quantizer.scale, dtype=np.float32), zero
 
 
 def is_dynamic(format_: Format) -> bool:
@@ -122,6 +141,13 @@ def check_takes(format_: Format, *, layer: str, op: Op) -> None:
 
 
 def _check_storable(number: TensorFormat, *, layer: str, op: Op) -> None:
+    if number.kind == "floating" and not number.is_plain:
+        if op is Op.LINEAR:
+            return
+        raise FormatError(
+            f"Layer {layer!r} is of kind {op.value!r} and asks for floats of {number.bits} bits. "
+            "Expected a linear layer, for which runtimes have kernels. Choose w8a8 or w8."
+        )
     if number.kind != "integer" or number.bits not in STORED_AS:
         raise FormatError(
             f"Layer {layer!r} asks for weights of {number.bits} bits ({number.kind}). Expected "
@@ -186,4 +212,16 @@ def _initializers(
     return (
         numpy_helper.from_array(packed, f"{name}.codes"),
         numpy_helper.from_array(np.ascontiguousarray(scale), f"{name}.scale"),
+    )
+
+
+def _float8(
+    name: str, weight: ndarray, *, layout: WeightLayout
+) -> tuple[onnx.TensorProto, onnx.TensorProto]:
+    stored = quantise_to_float8(np.asarray(weight, dtype=np.float32))
+    codes = stored.numbers.swapaxes(0, 1) if layout.inputs_first else stored.numbers
+    packed = np.ascontiguousarray(codes).astype(_FLOAT8)
+    return (
+        numpy_helper.from_array(packed, f"{name}.codes"),
+        numpy_helper.from_array(stored.scale, f"{name}.scale"),
     )

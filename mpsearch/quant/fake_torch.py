@@ -7,6 +7,7 @@ from torch import Tensor
 from mpsearch.core.formats import TensorFormat
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.quant import QUANTIZERS
+from mpsearch.quant.float8 import LARGEST_FLOAT8, float8_input_scale
 from mpsearch.quant.integer import ACTIVATION_CODES
 
 
@@ -35,6 +36,18 @@ def fake_quantise_activation(
     low = -quantizer.zero_point
     steps = (values.float() / scale).round_().clamp_(low, low + ACTIVATION_CODES)
     return (steps * scale).to(values.dtype)
+
+
+def fake_float8_activation(
+    values: Float[Tensor, "..."], quantizer: ActivationQuantizer
+) -> Float[Tensor, "..."]:
+    """Return the values as E4M3 times the scale of the range, beyond it the largest number.
+
+    Computed in float32, as ONNX QuantizeLinear does, then put back into the dtype of `values`.
+    """
+    scale = torch.tensor(float8_input_scale(quantizer), dtype=torch.float32, device=values.device)
+    cut = (values.float() / scale).clamp_(-LARGEST_FLOAT8, LARGEST_FLOAT8)
+    return (cut.to(torch.float8_e4m3fn).float() * scale).to(values.dtype)
 
 
 def round_to_bfloat16(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -1,4 +1,4 @@
-"""Floating numbers: IEEE single, and bfloat16 kept in float32 arrays."""
+"""Floating numbers: IEEE single, and bfloat16 and scaled E4M3 kept in float32 arrays."""
 
 from dataclasses import dataclass
 from typing import Final, final
@@ -8,10 +8,12 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from mpsearch.core.formats import TensorFormat
+from mpsearch.quant.float8 import quantise_to_float8
 from mpsearch.quant.quantizer import AbstractQuantizer, check_kind
 
 _SINGLE_BITS: Final = 32
 _BRAIN_BITS: Final = 16
+_SCALED_BITS: Final = 8
 
 
 def round_to_bfloat16(values: Float32[ndarray, "..."]) -> Float32[ndarray, "..."]:
@@ -36,15 +38,18 @@ def round_to_bfloat16(values: Float32[ndarray, "..."]) -> Float32[ndarray, "..."
 @final
 @dataclass(frozen=True, kw_only=True)
 class FloatingQuantizer(AbstractQuantizer):
-    """IEEE single of 32 bits as it is, bfloat16 of 16 bits by rounding."""
+    """IEEE single of 32 bits as it is, bfloat16 of 16 bits by rounding, E4M3 of 8 by a scale."""
 
     def _fake_quantise(
         self,
         weight: Float32[ndarray, "..."],
         number: TensorFormat,
         *,
-        axis: int,  # noqa: ARG002 - a floating number has no scale, so no axis
+        axis: int,  # noqa: ARG002 - there is one scale for all, or none, so no axis
         name: str,  # noqa: ARG002 - nothing here can fail
     ) -> Float32[ndarray, "..."]:
-        check_kind(number, kind="floating", bits=frozenset({_SINGLE_BITS, _BRAIN_BITS}))
+        widths = frozenset({_SINGLE_BITS, _BRAIN_BITS, _SCALED_BITS})
+        check_kind(number, kind="floating", bits=widths)
+        if number.bits == _SCALED_BITS:
+            return quantise_to_float8(weight).dequantise()
         return round_to_bfloat16(weight) if number.bits == _BRAIN_BITS else weight.copy()

@@ -65,8 +65,10 @@ def _meaning(name: str) -> str:
 
 
 def _weight_meaning(number: TensorFormat) -> str:
-    if number.kind == "floating":
+    if number.is_plain:
         return "weights as they are"
+    if number.kind == "floating":
+        return "weights as floats of 8 bits, one scale"
     scales = {
         Granularity.GROUP: f"one scale per {number.group_size} inputs",
         Granularity.TENSOR: "one scale",

@@ -17,7 +17,10 @@ _DEQUANTIZE: Final = "DequantizeLinear"
 _DYNAMIC: Final = "DynamicQuantizeLinear"
 _WEIGHT_SLOT: Final = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1, "Gather": 0}
 _BIAS_SLOT: Final = 2
-_BITS: Final[Mapping[int, int]] = {onnx.TensorProto.INT8: 8, onnx.TensorProto.INT4: 4}
+_FLOAT8: Final = onnx.TensorProto.FLOAT8E4M3FN
+_BITS: Final[Mapping[int, int]] = {
+    onnx.TensorProto.INT8: 8, onnx.TensorProto.INT4: 4, _FLOAT8: 8,
+}  # fmt: skip
 
 
 @final
@@ -25,6 +28,7 @@ _BITS: Final[Mapping[int, int]] = {onnx.TensorProto.INT8: 8, onnx.TensorProto.IN
 class QuantisedWeight:
     """Codes with the outputs (or rows) first, int8 whatever their bits, and scales alike.
 
+    Floats of 8 bits are kept as float32, which holds them exactly.
     `name` is the initialiser of the codes as it lies in the file.
     """
 
@@ -119,7 +123,7 @@ class Graph:
             for place, name in enumerate(node.input):
                 node.input[place] = renamed.get(name, name)
 
-    def _numbers_of_quantizer(self, node: onnx.NodeProto) -> tuple[float, ...] | None:
+    def _numbers_of_quantizer(self, node: onnx.NodeProto) -> tuple[object, ...] | None:
         """Return what a quantiser's codes depend on beside its input; None for other nodes."""
         if node.op_type == _DYNAMIC:
             return ()
@@ -128,7 +132,7 @@ class Graph:
         scale, zero = self.array(node.input[1]), self.array(node.input[2])
         if scale is None or zero is None or scale.size != 1:
             return None
-        return float(scale), float(zero)
+        return float(scale), float(zero), zero.dtype.name
 
     def quantised_weight(self, node: onnx.NodeProto) -> QuantisedWeight | None:
         """Return the weight of a layer's node where it is stored quantised, outputs first."""
@@ -143,7 +147,8 @@ class Graph:
             return None
         facts = attributes(source)
         bits = _BITS[self.constants[source.input[0]].data_type]
-        wide = codes.astype(np.int8)
+        is_float = self.constants[source.input[0]].data_type == _FLOAT8
+        wide = codes.astype(np.float32 if is_float else np.int8)
         if _has_inputs_first(node, turned=turned):
             wide, scale = wide.T, scale.T
         return QuantisedWeight(

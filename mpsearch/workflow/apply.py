@@ -40,7 +40,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
         format_ = format_named(name)
         owner = _owner(result, layer)
         weight = owner.get_parameter("weight")
-        if format_.weight.kind == "integer":
+        if not format_.weight.is_plain:
             rounded = fake_quantise_weight(weight, format_.weight, name=layer)
             owner.weight = nn.Parameter(rounded, requires_grad=weight.requires_grad)
         group = dynamic_group_of(plan.runtime, plan.settings)

@@ -100,6 +100,28 @@ class TestFloatingQuantizer(QuantizerLaws):
         return step.astype(np.float32)
 
 
+class TestFloat8(QuantizerLaws):
+    """E4M3 with one scale."""
+
+    def quantizer(self) -> AbstractQuantizer:
+        return QUANTIZERS["floating"]
+
+    def numbers(self) -> tuple[TensorFormat, ...]:
+        return (TensorFormat(kind="floating", bits=8),)
+
+    def largest_step(
+        self, weight: Float32[ndarray, "..."], number: TensorFormat
+    ) -> Float32[ndarray, "..."]:
+        scale = np.abs(weight).max() / np.float32(448) or np.float32(1)
+        significand_bits = {8: 3}[number.bits]
+        _, exponent = np.frexp(weight / scale)
+        # Normal numbers begin at 2**-6.
+        step: ndarray = scale * np.ldexp(
+            np.float32(1.0), np.maximum(exponent - 1, -6) - significand_bits
+        )
+        return step.astype(np.float32)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_has_a_quantiser_for_its_weight(name: str) -> None:
     number = FORMATS[name].weight
