@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from mpsearch.core.formats import BASES, format_named
+from mpsearch.core.placement import LAYER_INPUTS
 from mpsearch.core.plan import Plan
 from mpsearch.errors import PlanError
+from mpsearch.execution.additions import addition_overrides
 from mpsearch.execution.dynamic import dynamic_group_of
 from mpsearch.execution.interpreter import Afterwards, Override, evaluate, on_device_of
 from mpsearch.execution.overrides import layer_override
@@ -95,6 +97,8 @@ def quantised_model(traced: TracedModel, plan: Plan) -> QuantisedModel:
     _check_plan(traced, plan)
     group = dynamic_group_of(plan.runtime, plan.settings)
     overrides: dict[str, Override] = {}
+    if plan.placement != LAYER_INPUTS:
+        overrides |= addition_overrides(traced, plan.quantizers)
     for layer, name in plan.assignment.items():
         # The base's own rounding covers its layers.
         if name != plan.base:

@@ -18,10 +18,18 @@ from onnx import helper, numpy_helper
 from mpsearch.core.files import to_json
 from mpsearch.core.formats import Format, format_named
 from mpsearch.core.graph import Op
+from mpsearch.core.placement import ADDITION_KEY, LAYER_INPUTS, OWN_SLOT_KEY, PLACEMENTS
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import PlanError
 from mpsearch.export.exporter import AbstractExporter
-from mpsearch.export.graph_edit import LAYER_KEY, PART_KEY, LayerNode, layer_nodes, remove_unused_
+from mpsearch.export.graph_edit import (
+    LAYER_KEY,
+    PART_KEY,
+    LayerNode,
+    layer_nodes,
+    metadata,
+    remove_unused_,
+)
 from mpsearch.export.quantised_weights import (
     OP_OF,
     WeightStore,
@@ -29,6 +37,7 @@ from mpsearch.export.quantised_weights import (
     input_numbers,
     is_dynamic,
 )
+from mpsearch.export.residual_adds import quantise_additions_
 
 PLAN_KEY: Final = "mpsearch.plan"
 SETTINGS_KEY: Final = "mpsearch.settings"
@@ -39,6 +48,7 @@ _DOMAIN: Final = ("", "ai.onnx")
 _GATHERED_BITS: Final = 8
 _OPSET: Final = 21  # the first with 4-bit integers and blocked dequantisation
 _IR_VERSION: Final = 10  # the first that holds them
+_MARKS: Final = frozenset({LAYER_KEY, ADDITION_KEY, OWN_SLOT_KEY})
 
 
 @final
@@ -47,7 +57,7 @@ class QdqOnnx(AbstractExporter):
     """Explicit QDQ ONNX, opset 21, with the plan and its settings in `metadata_props`."""
 
     name: ClassVar[str] = "qdq_onnx"
-    placements: ClassVar[frozenset[str]] = frozenset({"layer_inputs"})
+    placements: ClassVar[frozenset[str]] = frozenset(PLACEMENTS)
 
     def _export(self, base: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
         model = onnx.ModelProto()
@@ -59,6 +69,8 @@ class QdqOnnx(AbstractExporter):
             if not format_.is_floating:
                 edit.quantise_(found, format_)
         edit.place_nodes_()
+        if plan.placement != LAYER_INPUTS:
+            quantise_additions_(model, plan)
         remove_unused_(model)
         _write_metadata_(model, plan)
         return model
@@ -195,15 +207,20 @@ def _raise_opset_(model: onnx.ModelProto) -> None:
     """Bring an older file to the opset that has 4-bit integers, keeping its marks."""
     if all(entry.domain not in _DOMAIN or entry.version >= _OPSET for entry in model.opset_import):
         return
-    marks = {found.node.output[0]: found.layer for found in layer_nodes(model)}
+    marks = {node.output[0]: _marks(node) for node in model.graph.node if _marks(node)}
     converted = onnx.version_converter.convert_version(model, _OPSET)
     converted.ir_version = max(converted.ir_version, _IR_VERSION)
     # The converter drops the metadata of nodes.
     for node in converted.graph.node:
-        if node.output and node.output[0] in marks:
-            del node.metadata_props[:]
-            node.metadata_props.add(key=LAYER_KEY, value=marks[node.output[0]])
+        found = marks.get(node.output[0], {}) if node.output else {}
+        del node.metadata_props[:]
+        for key, value in found.items():
+            node.metadata_props.add(key=key, value=value)
     model.CopyFrom(converted)
+
+
+def _marks(node: onnx.NodeProto) -> dict[str, str]:
+    return {key: value for key, value in metadata(node.metadata_props).items() if key in _MARKS}
 
 
 def _write_metadata_(model: onnx.ModelProto, plan: Plan) -> None:

@@ -1,7 +1,8 @@
 """A small language-model-like base ONNX file, and the same computation in NumPy.
 
 It holds what makes export hard: layers that share an input, a bias and none, a layer whose
-output is the model's, and a head that reads the embedding's table, transposed.
+output is the model's, a residual addition, and a head that reads the embedding's table,
+transposed.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mpsearch.core.formats import format_named
 from mpsearch.core.graph import Layer, Op
+from mpsearch.core.placement import (
+    ADDITION_KEY,
+    LAYER_INPUTS,
+    OWN_SLOT_KEY,
+    addend_keys,
+    addend_quantizers,
+    additions_with,
+)
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.export.graph_edit import LAYER_KEY
 from mpsearch.quant.integer import quantise_weight
@@ -45,21 +54,23 @@ class SmallModel:
         """Return the layers' names in order of execution."""
         return ("table", "left", "right", "out", "head")
 
-    def plan(self, assignment: Mapping[str, str], *, base: str = "fp32") -> Plan:
-        """Return a plan whose quantisers cover what the layers read."""
-        quantizer = ActivationQuantizer(
-            scale=float(np.float32(8 / 255)),
-            zero_point=128,
-            low=-4.0,
-            high=4.0,
-            method="minmax",
-            samples=1,
-        )
-        return Plan(
-            assignment=assignment,
-            base=base,
-            quantizers={name: quantizer for name in self.layers if name != "table"},
-        )
+    @property
+    def additions(self) -> dict[str, str]:
+        """Return the residual additions, each with the layer that it belongs to."""
+        return {"right": "right"}
+
+    def plan(
+        self, assignment: Mapping[str, str], *, base: str = "fp32", placement: str = LAYER_INPUTS
+    ) -> Plan:
+        """Return a plan whose quantisers cover what the layers read, and what is added."""
+        quantizers = {name: _quantizer(128) for name in self.layers if name != "table"}
+        if placement != LAYER_INPUTS:
+            # Of different ranges, so that a swap of the addends shows.
+            addends = dict(zip(addend_keys("right"), map(_quantizer, (100, 160)), strict=True))
+            quantizers |= addend_quantizers(
+                addends, assignment=assignment, additions=self.additions
+            )
+        return Plan(assignment=assignment, base=base, placement=placement, quantizers=quantizers)
 
     def inputs(self, batch: int = 2, length: int = 5) -> dict[str, Int64[ndarray, "B S"]]:
         """Return row numbers at random."""
@@ -70,7 +81,11 @@ class SmallModel:
         """Return the outputs `y` and `logits` as the plan deploys them, computed in NumPy."""
         rows = self._weight("table", plan)[inputs["ids"]]
         left = np.tanh(self._linear(rows, "left", plan=plan) + self.bias)
-        hidden = left + self._linear(rows, "right", plan=plan)
+        right = self._linear(rows, "right", plan=plan)
+        if plan.placement != LAYER_INPUTS and additions_with(plan.quantizers):
+            own, other = (plan.quantizers[key] for key in addend_keys("right"))
+            right, left = _through_codes(right, own), _through_codes(left, other)
+        hidden = left + right
         return {
             "y": self._linear(hidden, "out", plan=plan),
             "logits": self._linear(hidden, "head", plan=plan),
@@ -85,7 +100,7 @@ class SmallModel:
             node("Add", ["l", "bias"], ["lb"], name="n_bias"),
             node("Tanh", ["lb"], ["lt"], name="n_tanh"),
             _mark(node("MatMul", ["rows", "right"], ["r"], name="n_right"), "right"),
-            node("Add", ["lt", "r"], ["hidden"], name="n_add"),
+            _marked_addition(node("Add", ["lt", "r"], ["hidden"], name="n_add")),
             _mark(node("MatMul", ["hidden", "out"], ["y"], name="n_out"), "out"),
             node("Transpose", ["table"], ["table_t"], name="n_transpose", perm=[1, 0]),
             _mark(node("MatMul", ["hidden", "table_t"], ["logits"], name="n_head"), "head"),
@@ -123,10 +138,7 @@ class SmallModel:
             zero = np.rint(-low / step)
             x = (((np.rint(x / step) + zero).clip(0, 255) - zero) * step).astype(np.float32)
         elif number.activation is not None:
-            q = plan.quantizers[layer]
-            scale = np.float32(q.scale)
-            codes = np.clip(np.rint(x / scale) + q.zero_point, 0, 255)
-            x = ((codes - q.zero_point) * scale).astype(np.float32)
+            x = _through_codes(x, plan.quantizers[layer])
         product: ndarray = x @ self._weight(layer, plan).T
         return product
 
@@ -160,6 +172,31 @@ def small_layers() -> tuple[Layer, ...]:
             output_shape=(1, 32, 6, 6), macs=165888, inputs_from="x",
         ),
     )  # fmt: skip
+
+
+def _quantizer(zero_point: int) -> ActivationQuantizer:
+    scale = float(np.float32(8 / 255))
+    return ActivationQuantizer(
+        scale=scale,
+        zero_point=zero_point,
+        low=-zero_point * scale,
+        high=(255 - zero_point) * scale,
+        method="minmax",
+        samples=1,
+    )
+
+
+def _through_codes(x: Float32[ndarray, "..."], q: ActivationQuantizer) -> Float32[ndarray, "..."]:
+    scale = np.float32(q.scale)
+    codes = np.clip(np.rint(x / scale) + q.zero_point, 0, 255)
+    real: ndarray = ((codes - q.zero_point) * scale).astype(np.float32)
+    return real
+
+
+def _marked_addition(node: onnx.NodeProto) -> onnx.NodeProto:
+    node.metadata_props.add(key=ADDITION_KEY, value="right")
+    node.metadata_props.add(key=OWN_SLOT_KEY, value="1")
+    return node
 
 
 def _mark(node: onnx.NodeProto, layer: str) -> onnx.NodeProto:

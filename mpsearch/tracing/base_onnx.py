@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from mpsearch.errors import ModelError
+from mpsearch.tracing.additions import mark_additions_
 from mpsearch.tracing.onnx_base import COMPUTING, LAYER_KEY, own_file
 from mpsearch.tracing.traced_model import TracedModel
 
@@ -35,14 +36,16 @@ def base_onnx(traced: TracedModel) -> onnx.ModelProto:
     A model that was read from an ONNX file keeps the nodes of that file.
 
     A layer's MatMul, Gemm, Conv, ConvTranspose or Gather carries `mpsearch.layer` = its name in
-    `metadata_props` (several nodes where the layer runs several times). Weights are
-    initialisers. Inputs and outputs are called as in `traced`.
+    `metadata_props` (several nodes where the layer runs several times), a residual addition
+    `mpsearch.addition`. Weights are initialisers. Inputs and outputs are called as in `traced`.
 
     Raises:
         ModelError: The exporter fails, or a layer has no node of its own in the file.
     """
     if traced.origin is not None and traced.origin.is_current:
-        return own_file(traced, traced.origin)
+        own = own_file(traced, traced.origin)
+        mark_additions_(own, traced)
+        return own
     if traced.program is None:
         raise ModelError(
             "The model was not traced from a torch module. Expected a module's program to export. "
@@ -62,6 +65,7 @@ def base_onnx(traced: TracedModel) -> onnx.ModelProto:
             f"{len(traced.graph.names)} layers, first {first!r}. Expected one node for each. "
             "Check that the layer's output is used, and that torch is the tested version."
         )
+    mark_additions_(model, traced)
     return model
 
 

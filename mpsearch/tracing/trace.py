@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from mpsearch.core.cache import content_hash
 from mpsearch.core.graph import Layer, LayerGraph, Op
 from mpsearch.errors import DataError
+from mpsearch.tracing.additions import residual_additions
 from mpsearch.tracing.call import Call, call_of, part_name
 from mpsearch.tracing.graph_facts import fused_operators, residual_groups
 from mpsearch.tracing.layers import (
@@ -141,13 +142,15 @@ def _layer_graph(
     layers = tuple(_layer(module, layer, shapes=shapes.found) for layer in found)
     own = {id(tensor_at(module, layer.weight)) for layer in found}
     others = [each.numel() for each in module.parameters() if id(each) not in own]
+    place = {node: place for place, layer in enumerate(found) for node in layer.nodes}
     return LayerGraph(
         layers=layers,
         edges=find_edges(module, found),
         shared_weights=tied_weights(found),
-        residuals=residual_groups(
-            module, {node: place for place, layer in enumerate(found) for node in layer.nodes}
-        ),
+        residuals=residual_groups(module, place),
+        additions={
+            each.name: each.layer for each in residual_additions(module, place, layers=layers)
+        },
         other_parameters=sum(others),
         left_out=_told(left_out(module, [node for layer in found for node in layer.nodes])),
         fingerprint=_fingerprint(module),

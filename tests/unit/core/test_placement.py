@@ -28,7 +28,9 @@ def test_an_addition_is_quantised_where_its_layer_has_a_static_format() -> None:
 
 def test_a_plan_takes_the_quantisers_of_its_own_additions_only() -> None:
     keys = [key for addition in _ADDITIONS for key in addend_keys(addition)]
-    every = {"a": _quantizer(-1.0)} | {key: _quantizer(-float(place)) for place, key in enumerate(keys)}
+    every = {"a": _quantizer(-1.0)} | {
+        key: _quantizer(-float(place)) for place, key in enumerate(keys)
+    }
     found = addend_quantizers(every, assignment={"a": "w8", "b": "w8a8"}, additions=_ADDITIONS)
     assert found == {key: every[key] for key in addend_keys("b")}
 
