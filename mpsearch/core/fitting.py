@@ -9,9 +9,11 @@ def takes(layer: Layer, number: Format) -> bool:
 
     Embeddings read whole numbers, so they take formats of weights only, with one scale per
     row or tensor. Groups need a matrix whose input size they divide, ranges that are found at
-    run time a linear layer.
+    run time a linear layer. A product of two activations has no weight to write.
     """
     weight, activation = number.weight, number.activation
+    if layer.op is Op.PRODUCT:
+        return number.is_floating or number.is_of_inputs
     is_grouped = weight.granularity is Granularity.GROUP
     if layer.op is Op.EMBEDDING:
         return number.is_floating or (activation is None and not is_grouped)

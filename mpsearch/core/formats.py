@@ -83,6 +83,16 @@ class Format:
         return activation is not None and not (activation.is_plain or activation.dynamic)
 
     @property
+    def is_of_inputs(self) -> bool:
+        """Whether inputs become codes of ranges from calibration and weights stay: `a8`.
+
+        Products of two activations take these formats, and no others but the bases.
+        """
+        activation = self.activation
+        is_of_codes = activation is not None and activation.kind == "integer"
+        return self.weight == _SINGLE and is_of_codes and self.is_static
+
+    @property
     def layout(self) -> str:
         """The name of the format whose files and kernels it shares: clipping only moves scales.
 

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import final
+from typing import Final, final
 
 from mpsearch.errors import ProblemError, UnknownLayerError
+
+_PRODUCT: Final = "@matmul"  # what the names of products hold, and no path of a module
+_SECOND: Final = ":second"
 
 
 class Op(StrEnum):
@@ -16,6 +19,7 @@ class Op(StrEnum):
     CONV = "conv"
     CONV_TRANSPOSE = "conv_transpose"
     EMBEDDING = "embedding"
+    PRODUCT = "product"
 
     @property
     def is_convolution(self) -> bool:
@@ -26,12 +30,13 @@ class Op(StrEnum):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One operator with a weight.
+    """One operator with a weight, or a product of two activations, which has none.
 
-    `name` is the path of its weight without `.weight`. `weight_shape` is (outputs, inputs of
-    each output, ...), however the weight lies in the model. Shapes are those of the example
-    inputs. `macs` counts multiply-accumulates of one forward pass over them, all `calls`
-    together. `inputs_from` says which tensor it reads: layers with the same value share it.
+    `name` is the path of its weight without `.weight`, or see `product_name`. `weight_shape` is
+    (outputs, inputs of each output, ...), however the weight lies in the model, and () without
+    one. Shapes are those of the example inputs, `input_shape` that of a product's first input.
+    `macs` counts multiply-accumulates of one forward pass over them, all `calls` together.
+    `inputs_from` says which tensor it reads: layers with the same value share it.
     `fused` names what a kernel may compute along with it: a batch norm, an activation. `runs`
     counts forward passes of one inference: the steps of a diffusion, the tokens decoded.
     """
@@ -49,8 +54,8 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Return how many numbers the weight holds."""
-        count = 1
+        """Return how many numbers the weight holds; a product has none."""
+        count = 1 if self.weight_shape else 0
         for size in self.weight_shape:
             count *= size
         return count
@@ -155,3 +160,23 @@ class LayerGraph:
                 "`mpsearch measure` lists the names."
             )
         return found
+
+
+def product_name(owner: str, *, number: int) -> str:
+    """Return what a product of two activations is called: its module, and its place in there.
+
+    Example:
+        >>> product_name("block.attention", number=0), product_name("block.attention", number=1)
+        ('block.attention@matmul', 'block.attention@matmul_1')
+    """
+    return f"{owner}{_PRODUCT}" + (f"_{number}" if number else "")
+
+
+def is_product_name(layer: str) -> bool:
+    """Return whether a layer's name is that of a product of two activations."""
+    return _PRODUCT in layer
+
+
+def second_input(layer: str) -> str:
+    """Return the key of the quantiser of a product's second input; the first has its name."""
+    return f"{layer}{_SECOND}"

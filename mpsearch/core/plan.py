@@ -15,6 +15,8 @@ SCHEMA_VERSION = 1
 class ActivationQuantizer:
     """How the input of one layer is quantised: real = (code - zero_point) x scale.
 
+    Codes are 0 to 255. Those of products have the zero point 0 or 128, see `second_input`.
+
     `low` and `high` are the range observed over `samples` inputs by `method`.
     """
 

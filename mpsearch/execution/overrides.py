@@ -1,5 +1,6 @@
 """One layer in one format: what its nodes compute instead of the float operator."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from jaxtyping import Float
@@ -12,12 +13,14 @@ from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.errors import FormatError, MeasurementError
 from mpsearch.execution.inputs import rounded_input
 from mpsearch.execution.interpreter import Override
+from mpsearch.execution.products import product_override, quantisers_of
 from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.tracing.operators import LayerOperator, layer_operator
 from mpsearch.tracing.traced_model import TracedModel
 from mpsearch.tracing.weight_layout import as_in_model, outputs_first
 
 _FULL_BITS: Final = 32
+_NO_QUANTIZERS: Final[Mapping[str, ActivationQuantizer]] = {}
 
 
 def layer_override(
@@ -25,7 +28,7 @@ def layer_override(
     layer: str,
     *,
     number: Format,
-    quantizer: ActivationQuantizer | None = None,
+    quantizers: Mapping[str, ActivationQuantizer] = _NO_QUANTIZERS,
     dynamic_group: int | None = None,
 ) -> dict[str, Override]:
     """Return, for each node that runs the layer, how to compute it in the format.
@@ -36,7 +39,8 @@ def layer_override(
         traced: The model.
         layer: A layer's name.
         number: The format; see `takes`.
-        quantizer: Of the layer's input, where the format has static integer activations.
+        quantizers: Of inputs by layer, where the format has static integer activations; a
+            product of two activations has a second one, see `second_input`.
         dynamic_group: Inputs per scale where the runtime quantises the input of weight-only
             linear layers on the fly (`dynamic_group_of`); None where it does not.
 
@@ -48,18 +52,25 @@ def layer_override(
     if not takes(found, number):
         raise FormatError(
             f"Layer {layer!r} ({found.op}, weight {found.weight_shape}) cannot take the format "
-            f"{number.name!r}. Expected formats of weights for embeddings, and groups that divide "
-            "the inputs of a linear layer. Choose another format for it."
+            f"{number.name!r}. Expected formats of weights for embeddings, of inputs for products, "
+            "and groups that divide the inputs of a linear layer. Choose another format for it."
         )
     if number.activation is None and number.weight.bits == _FULL_BITS:
         return {}
+    nodes = {node.name: node for node in traced.module.graph.nodes}
+    if found.op is Op.PRODUCT:
+        own = quantisers_of(layer, quantizers)
+        return {
+            name: product_override(nodes[name], layer=layer, number=number, quantizers=own)
+            for name in traced.nodes[layer]
+        }
+    quantizer = quantizers.get(layer)
     if number.is_static and quantizer is None:
         raise MeasurementError(
             f"Layer {layer!r} has no quantiser of its input, which format {number.name!r} needs. "
             "Expected one from `execution.observe_ranges`. Observe its range first."
         )
     store = _Stored(traced, layer=found, number=number)
-    nodes = {node.name: node for node in traced.module.graph.nodes}
     overrides: dict[str, Override] = {}
     for name in traced.nodes[layer]:
         operator = layer_operator(nodes[name])

@@ -106,7 +106,7 @@ def quantised_model(traced: TracedModel, plan: Plan) -> QuantisedModel:
                 traced,
                 layer,
                 number=format_named(name),
-                quantizer=plan.quantizers.get(layer),
+                quantizers=plan.quantizers,
                 dynamic_group=group,
             )
     return QuantisedModel(traced=traced, plan=plan, overrides=overrides)

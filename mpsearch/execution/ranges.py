@@ -1,7 +1,7 @@
 """Observes the inputs of layers and turns their ranges into quantisers."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,12 +10,18 @@ from pydantic import TypeAdapter
 from torch import Tensor, fx
 
 from mpsearch.core.cache import Cache, content_hash
-from mpsearch.core.graph import Op
+from mpsearch.core.graph import Op, is_product_name, second_input
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.progress import Progress, tracked
 from mpsearch.errors import MeasurementError
 from mpsearch.execution.interpreter import evaluate, on_device_of
-from mpsearch.quant.ranges import DEFAULT_RANGE_METHOD, RangeObserver, activation_quantizer
+from mpsearch.execution.products import quantiser_places
+from mpsearch.quant.ranges import (
+    DEFAULT_RANGE_METHOD,
+    RangeObserver,
+    activation_quantizer,
+    without_offset,
+)
 from mpsearch.tasks.dataset import Dataset
 from mpsearch.tracing.operators import argument, layer_operator
 from mpsearch.tracing.traced_model import TracedModel
@@ -36,7 +42,8 @@ def observe_ranges(
     """Run the data once at full precision; return a quantiser of each layer's input.
 
     Embeddings read whole numbers and have none. A layer that runs several times has one
-    quantiser for all its inputs. Layers that read the same tensor get equal ones.
+    quantiser for all its inputs. Layers that read the same tensor get equal ones. A product
+    of two activations has two quantisers without offsets, see `second_input`.
 
     Args:
         traced: The model.
@@ -58,11 +65,15 @@ def observe_ranges(
     stored = None if cache is None else cache.get(_KIND, key)
     if stored is not None:
         return TypeAdapter(dict[str, ActivationQuantizer]).validate_python(stored)
-    observers = {layer: RangeObserver(method=method) for layer in wanted}
-    watched = _inputs_of(traced, observers)
+    observers: dict[str, RangeObserver] = {}
+    watched: dict[str, list[tuple[str, RangeObserver]]] = {}
+    for layer in wanted:
+        for tensor, source in _sources(traced, layer):
+            observer = observers.setdefault(source, RangeObserver(method=method))
+            watched.setdefault(tensor, []).append((layer, observer))
     for batch in tracked(data, "observe ranges", total=len(data), progress=progress):
         _observe_(traced, batch, watched=watched)
-    found = {layer: activation_quantizer(observer) for layer, observer in observers.items()}
+    found = {source: _quantizer(source, seen) for source, seen in observers.items()}
     if cache is not None:
         cache.put(
             _KIND, key, value={name: dataclasses.asdict(each) for name, each in found.items()}
@@ -70,19 +81,25 @@ def observe_ranges(
     return found
 
 
-def _inputs_of(
-    traced: TracedModel, observers: Mapping[str, RangeObserver]
-) -> dict[str, list[tuple[str, RangeObserver]]]:
-    """Return, for each node that a layer reads, who watches it."""
+def _sources(traced: TracedModel, layer: str) -> Iterator[tuple[str, str]]:
+    """Yield the tensors that a layer's nodes read, each with the key of its quantiser."""
+    found = traced.graph.layers[traced.graph.index(layer)]
     nodes = {node.name: node for node in traced.module.graph.nodes}
-    watched: dict[str, list[tuple[str, RangeObserver]]] = {}
-    for layer, observer in observers.items():
-        for name in traced.nodes[layer]:
-            operator = layer_operator(nodes[name])
-            source = None if operator is None else argument(nodes[name], operator.input)
+    for name in traced.nodes[layer]:
+        operator = layer_operator(nodes[name])
+        assert operator is not None
+        for key, place in quantiser_places(found, place=operator.input).items():
+            source = argument(nodes[name], place)
             if source is not None:
-                watched.setdefault(source.name, []).append((layer, observer))
-    return watched
+                yield source.name, key
+
+
+def _quantizer(key: str, observer: RangeObserver) -> ActivationQuantizer:
+    found = activation_quantizer(observer)
+    if not is_product_name(key):
+        return found
+    # No kernel adds offsets to products, and the second input is signed in all of them.
+    return without_offset(found, is_signed=key.endswith(second_input("")))
 
 
 def _observe_(

@@ -90,7 +90,7 @@ class WeightChanges:
             self._traced,
             layer,
             number=self._formats[name],
-            quantizer=self._quantizers.get(layer),
+            quantizers=self._quantizers,
             dynamic_group=self._dynamic_group,
         )
         if self._fits(layer):

@@ -6,6 +6,7 @@ exactly: the result does not depend on the order or the size of the batches.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeAlias, final
 
 import numpy as np
@@ -25,6 +26,7 @@ _BINS: Final = 8192
 _PERCENTILE: Final = 0.9999  # of the numbers stay inside; as TensorRT's entropy-free preset
 _SHRINKS: Final = np.linspace(1.0, 0.02, 99)  # a range below 2 % clips what carries the signal
 _ROUNDS: Final = 3  # of improving one end at a time; the second rarely changes anything
+_MIDDLE_CODE: Final = 128
 _SMALLEST_EXPONENT: Final = -100  # of the bin width; keeps widths normal in float32
 
 
@@ -133,6 +135,29 @@ def quantizer_of_range(
         method=method,
         samples=samples,
     )
+
+
+def without_offset(found: ActivationQuantizer, *, is_signed: bool) -> ActivationQuantizer:
+    """Return the quantiser for an input of a product, whose kernels add no offsets.
+
+    Codes then stand for (code - 128) x scale, the same on both sides of zero; or, unless
+    `is_signed`, for code x scale where the range has no negative numbers, as behind a softmax.
+
+    Example:
+        >>> wide = without_offset(quantizer_of_range(-1.0, 2.54), is_signed=False)
+        >>> round(wide.scale, 4), wide.zero_point
+        (0.02, 128)
+        >>> without_offset(quantizer_of_range(0.0, 1.0), is_signed=False).zero_point
+        0
+    """
+    if found.low >= 0 and not is_signed:
+        return found
+    reach = max(-found.low, found.high)
+    # 127 codes on each side; the one below them is left over.
+    scale = np.float32(2 * reach / (ACTIVATION_CODES - 1))
+    smallest = np.finfo(np.float32).tiny
+    scale = scale if scale >= smallest else np.float32(1.0 if reach == 0 else smallest)
+    return replace(found, scale=float(scale), zero_point=_MIDDLE_CODE)
 
 
 def _whole_range(observer: RangeObserver) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from mpsearch.core.graph import Op
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.execution import layer_override
 from mpsearch.execution.interpreter import Override
+from mpsearch.execution.products import quantisers_hashed
 from mpsearch.sensitivity.divergence import Divergence
 from mpsearch.sensitivity.output_cut import plain_override
 from mpsearch.tasks import AbstractTask, Batch, Dataset
@@ -50,7 +51,7 @@ class ChangeRequest:
             self.traced,
             layer,
             number=format_named(name),
-            quantizer=self.quantizers.get(layer),
+            quantizers=self.quantizers,
             dynamic_group=self.dynamic_group,
         )
         nodes = {node.name: node for node in self.traced.module.graph.nodes}
@@ -71,11 +72,12 @@ class ChangeRequest:
     def format_key(self, layer: str, name: str) -> str:
         """Hash all that decides what a format does to a layer."""
         number = format_named(name)
-        quantizer = self.quantizers.get(layer) if number.is_static else None
+        first, others = quantisers_hashed(layer, number=number, quantizers=self.quantizers)
         is_linear = self.traced.graph.layers[self.traced.graph.index(layer)].op is Op.LINEAR
         is_dynamic = is_linear and number.activation is None and not number.is_floating
         return content_hash(
             dataclasses.asdict(number),
-            None if quantizer is None else dataclasses.asdict(quantizer),
+            first,
             self.dynamic_group if is_dynamic else None,
+            *others,
         )

@@ -31,7 +31,7 @@ def curvatures(
         MeasurementError: The loss is not finite, or does not follow from the weights.
     """
     traced = request.traced
-    weights = {layer: traced.weight(layer).detach().requires_grad_() for layer in traced.nodes}
+    weights = {layer: traced.weight(layer).detach().requires_grad_() for layer in traced.weights}
     # Only the plain form of attention has second derivatives.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         raw = evaluate(
@@ -98,7 +98,7 @@ def _gradients(
 
 
 def _with_weights(traced: TracedModel, weights: Mapping[str, Tensor]) -> dict[str, Override]:
-    layer_of = {node: layer for layer, nodes in traced.nodes.items() for node in nodes}
+    layer_of = {node: layer for layer in weights for node in traced.nodes[layer]}
     overrides: dict[str, Override] = {}
     for node in traced.module.graph.nodes:
         if node.name in layer_of:

@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from mpsearch.core.cache import Cache, content_hash
 from mpsearch.core.graph import Op
+from mpsearch.execution.products import quantisers_hashed
 from mpsearch.sensitivity.identity import task_identity
 from mpsearch.sensitivity.request import Request
 
@@ -21,14 +22,15 @@ _END_OF_NAMES: Final = b"\n"
 def pair_identity(request: Request, *, layer: str, name: str) -> str:
     """Return a hash of all that decides what the format does to this layer."""
     number = request.formats[name]
-    quantizer = request.quantizers.get(layer) if number.is_static else None
+    first, others = quantisers_hashed(layer, number=number, quantizers=request.quantizers)
     graph = request.traced.graph
     weight_only = number.activation is None and not number.is_floating
     is_dynamic = weight_only and graph.layers[graph.index(layer)].op is Op.LINEAR
     return content_hash(
         dataclasses.asdict(number),
-        None if quantizer is None else dataclasses.asdict(quantizer),
+        first,
         request.dynamic_group if is_dynamic else None,
+        *others,
     )
 
 

@@ -36,6 +36,7 @@ class AbstractExactMetric(AbstractMetric):
     loses one format of a layer, a complete one runs nothing again, not even the reference.
     """
 
+    measures_products: ClassVar[bool] = True
     statistics: ClassVar[int] = 1  # of each sample, K below
 
     def _measure(self, request: Request) -> Measurement:
@@ -114,7 +115,7 @@ class _Batch:
             self._request.traced,
             layer,
             number=self._request.formats[name],
-            quantizer=self._request.quantizers.get(layer),
+            quantizers=self._request.quantizers,
             dynamic_group=self._request.dynamic_group,
         )
         with torch.no_grad():

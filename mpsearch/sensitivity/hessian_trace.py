@@ -63,7 +63,8 @@ class HessianTrace(AbstractMetric):
     def _measure(self, request: Request) -> Measurement:
         traces = self.traces(request)
         errors = weight_errors(request, is_relative=False)
-        sizes = np.array([layer.parameters for layer in request.traced.graph.layers])[:, None]
+        # A layer without a weight has no trace, and no error to multiply it by.
+        sizes = np.array([max(each.parameters, 1) for each in request.traced.graph.layers])[:, None]
         pairs = sum(map(len, request.pairs.values()))
         return Measurement(
             loss=traces.mean[:, None] / sizes * errors,
@@ -126,7 +127,9 @@ class HessianTrace(AbstractMetric):
 
     def _directions(self, request: Request, *, draw: int) -> list[dict[str, Tensor]]:
         whole = {
-            layer: _signs(request, layer=layer, draw=draw) for layer in request.traced.graph.names
+            layer: _signs(request, layer=layer, draw=draw)
+            for layer in request.traced.graph.names
+            if layer in request.traced.weights
         }
         if self.probes == "layers":
             return [{layer: signs} for layer, signs in whole.items()]

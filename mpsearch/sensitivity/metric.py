@@ -9,6 +9,7 @@ from typing import ClassVar, Final, final
 
 from mpsearch.core.cache import Cache
 from mpsearch.core.formats import Format, format_named
+from mpsearch.core.graph import Op
 from mpsearch.core.machine import installed_versions
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.progress import Progress
@@ -37,6 +38,8 @@ class AbstractMetric(ABC):
     name: ClassVar[str]
     unit: ClassVar[str]
     revision: ClassVar[int]
+    measures_products: ClassVar[bool] = False
+    """Whether it runs formats themselves, and so knows what they do to layers without a weight."""
 
     @final
     def measure(
@@ -58,7 +61,8 @@ class AbstractMetric(ABC):
         """Score every layer in every format against the fp32 reference.
 
         A layer that cannot change the task's output on this data has no score but the
-        reference's: a warning names it, and a solver leaves it at its base.
+        reference's: a warning names it, and a solver leaves it at its base. The same holds of
+        products of two activations where the metric goes by weights or gradients of them.
 
         Args:
             traced: The model.
@@ -88,7 +92,7 @@ class AbstractMetric(ABC):
             task=task,
             data=data,
             formats=numbers,
-            pairs=_pairs(traced, numbers, offered=offered),
+            pairs=self._pairs(traced, numbers, offered=offered),
             quantizers=quantizers or {},
             dynamic_group=dynamic_group,
             cache=cache,
@@ -124,6 +128,25 @@ class AbstractMetric(ABC):
                 versions=installed_versions(_PACKAGES),
             ),
         )
+
+    def _pairs(
+        self,
+        traced: TracedModel,
+        formats: Mapping[str, Format],
+        *,
+        offered: Mapping[str, Sequence[str]] | None,
+    ) -> dict[str, tuple[str, ...]]:
+        pairs = _pairs(traced, formats, offered=offered)
+        products = {layer.name for layer in traced.graph.layers if layer.op is Op.PRODUCT}
+        left_out = [layer for layer in pairs if layer in products and pairs[layer]]
+        if self.measures_products or not left_out:
+            return pairs
+        _LOG.warning(
+            "Metric %s goes by weights, which products of two activations lack: %d of them, such "
+            "as %s, have no scores and stay in the base. Metric output_error measures them.",
+            *(self.name, len(left_out), left_out[0]),
+        )
+        return {layer: () if layer in products else names for layer, names in pairs.items()}
 
     def _run(self, request: Request) -> Measurement:
         try:

@@ -69,11 +69,13 @@ def output_traces(request: Request, *, draws: int) -> Traces:
     for placed in batches:
         stored = {draw: entries.get(placed.key, placed.places, draw) for draw in range(draws)}
         missing = [draw for draw, known in stored.items() if not known]
-        wanted = dict.fromkeys(layers, _NORM)
+        wanted = dict.fromkeys(request.traced.weights, _NORM)
         found = backward.measure(placed, dict.fromkeys(missing, wanted)) if missing else {}
         products += len(missing)
         for draw, values in found.items():
-            stored[draw] = {layer: value for (layer, _), value in values.items()}
+            nothing = np.zeros(len(placed.places), dtype=np.float32)
+            stored[draw] = dict.fromkeys(layers, nothing)
+            stored[draw] |= {layer: value for (layer, _), value in values.items()}
             entries.put(placed.key, placed.places, draw, values=stored[draw])
         parts.append(_mean_over_draws(stored, layers=layers))
         places += placed.places

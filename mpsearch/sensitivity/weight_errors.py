@@ -27,6 +27,8 @@ def weight_errors(request: Request, *, is_relative: bool) -> Float64[ndarray, "L
         enumerate(layers), "compare weights", total=len(layers), progress=request.progress
     )
     for row, layer in rows:
+        if not request.pairs[layer]:
+            continue
         weight = changes.weight(layer)
         whole = float(weight.double().square().sum()) if is_relative else 1.0
         for name in request.pairs[layer]:

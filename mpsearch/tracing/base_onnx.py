@@ -16,6 +16,8 @@ from torch.export.graph_signature import InputKind
 from mpsearch.errors import ModelError
 from mpsearch.tracing.additions import mark_additions_
 from mpsearch.tracing.onnx_base import COMPUTING, LAYER_KEY, own_file
+from mpsearch.tracing.operators import operator_name
+from mpsearch.tracing.products import PRODUCTS
 from mpsearch.tracing.traced_model import TracedModel
 
 __all__ = ["LAYER_KEY", "OPSET", "base_onnx"]
@@ -27,6 +29,7 @@ _TARGET: Final = re.compile(
     r"target=torch\.ops\.aten\.(linear|addmm|mm|matmul|embedding"
     r"|conv1d|conv2d|conv_transpose1d|conv_transpose2d|convolution)\."
 )
+_PRODUCT: Final = re.compile(r"target=torch\.ops\.aten\.(matmul|bmm|mm)\.")
 _REFERENCE: Final = re.compile(r"%(\w+)")
 
 
@@ -54,6 +57,7 @@ def base_onnx(traced: TracedModel) -> onnx.ModelProto:
     exported = _export(traced.program, traced)
     # Marked before the optimiser, whose fusions (batch norm into Conv) keep the marks.
     _mark_layers_(exported.model.graph, traced)
+    _mark_products_(exported.model.graph, traced)
     with _quiet():
         exported.optimize()
     model = exported.model_proto
@@ -125,6 +129,27 @@ def _mark_layers_(graph: Any, traced: TracedModel) -> None:  # noqa: ANN401 - on
                 node.metadata_props[LAYER_KEY] = name
 
 
+def _mark_products_(graph: Any, traced: TracedModel) -> None:  # noqa: ANN401 - as above
+    """Match products of two activations, which have no weight, in the order of all products."""
+    layer_of = {
+        node: layer
+        for layer, nodes in traced.nodes.items()
+        if layer not in traced.weights
+        for node in nodes
+    }
+    products = [node for node in traced.module.graph.nodes if operator_name(node) in PRODUCTS]
+    nodes = [node for node in graph if _is_product(node)]
+    if len(products) == len(nodes):
+        for node, product in zip(nodes, products, strict=True):
+            if product.name in layer_of:
+                node.metadata_props[LAYER_KEY] = layer_of[product.name]
+
+
+def _is_product(node: Any) -> bool:  # noqa: ANN401 - as above
+    text = node.metadata_props.get(_NODE_KEY, "")
+    return node.op_type == "MatMul" and _PRODUCT.search(text) is not None
+
+
 def _keep_marks_of_layers_(model: onnx.ModelProto) -> set[str]:
     """Take the marks off helper nodes that a fusion copied them to; return the rest."""
     kept: set[str] = set()
@@ -153,7 +178,7 @@ def _uses_by_placeholder(
     uses: dict[str, list[str]] = {}
     for node in traced.module.graph.nodes:
         layer = layer_of.get(node.name)
-        if layer is not None:
+        if layer is not None and layer in traced.weights:
             uses.setdefault(placeholders[traced.weights[layer]], []).append(layer)
     return dict(uses)
 

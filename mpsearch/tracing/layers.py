@@ -22,7 +22,10 @@ NameOf: TypeAlias = Callable[[fx.Node, str], str]
 @final
 @dataclass(frozen=True, kw_only=True)
 class FoundLayer:
-    """A layer before it is measured: its name, weight and the nodes that run it, in order."""
+    """A layer before it is measured: its name, weight and the nodes that run it, in order.
+
+    `weight` is the path of its parameter, "" where it has none.
+    """
 
     name: str
     operator: LayerOperator
@@ -75,7 +78,8 @@ def tied_weights(layers: Sequence[FoundLayer]) -> tuple[tuple[int, ...], ...]:
     """Return the places of layers that hold one weight, each group with two or more."""
     groups: dict[str, list[int]] = {}
     for place, layer in enumerate(layers):
-        groups.setdefault(layer.weight, []).append(place)
+        if layer.weight:
+            groups.setdefault(layer.weight, []).append(place)
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 

@@ -13,19 +13,22 @@ from mpsearch.tracing.layers import NameOf
 from mpsearch.tracing.onnx_base import onnx_output_of
 from mpsearch.tracing.onnx_import.model import OnnxInput, OnnxModel, load_onnx
 from mpsearch.tracing.onnx_import.tensors import torch_type
+from mpsearch.tracing.products import Takes
 from mpsearch.tracing.trace import trace_call
 from mpsearch.tracing.traced_model import TracedModel
 
 _SUFFIX: Final = ".weight"
 
 
-def trace_onnx(model: OnnxModel, example: Mapping[str, Tensor]) -> TracedModel:
+def trace_onnx(
+    model: OnnxModel, example: Mapping[str, Tensor], *, has_products: bool = False
+) -> TracedModel:
     """Turn a model of an ONNX file into a graph of ATen operators, as `trace_model` does.
 
     Inputs of a single number are fixed at that of the example. Batch (first size of every
     input) and the sizes of integer inputs stay dynamic where the file leaves them open. A
     layer is called after its node; where that has no name, or not one of its own, after its
-    weight.
+    weight. With `has_products`, nodes `MatMul` of two activations are layers too.
 
     Raises:
         ModelError: It cannot be traced, or has no layers.
@@ -35,10 +38,12 @@ def trace_onnx(model: OnnxModel, example: Mapping[str, Tensor]) -> TracedModel:
     settings = {each.name: tensors.pop(each.name) for each in model.inputs if each.is_setting}
     if settings and model.path is not None:
         # Known numbers decide about branches, so the file is read anew with them.
-        return trace_onnx(load_onnx(model.path, settings=settings), tensors)
+        known = load_onnx(model.path, settings=settings)
+        return trace_onnx(known, tensors, has_products=has_products)
     free = tuple(_free_sizes(each, tensors[each.name]) for each in model.inputs)
     call = Call(args=(tensors,), kwargs={}, names=model.input_names, free=free)
-    traced = trace_call(model.module, call, name_of=_naming(model))
+    products = _multiplying(model) if has_products else None
+    traced = trace_call(model.module, call, name_of=_naming(model), products=products)
     return replace(traced, output_names=model.module.graph.outputs, origin=model)
 
 
@@ -106,6 +111,19 @@ def _naming(model: OnnxModel) -> NameOf:
     def name_of(node: fx.Node, path: str) -> str:
         name = node_of.get(onnx_output_of(node), "")
         own = bool(name) and counts[name] == 1
-        return name if own else weight_of[path].removesuffix(_SUFFIX)
+        # What has no weight is called after its tensor.
+        unnamed = onnx_output_of(node) if path not in weight_of else weight_of[path]
+        return name if own else unnamed.removesuffix(_SUFFIX)
 
     return name_of
+
+
+def _multiplying(model: OnnxModel) -> Takes:
+    """Return whether a product is a node of the file, and not a part of another operator."""
+    outputs = {
+        output
+        for node in model.module.graph.walk()
+        if node.op == "MatMul"
+        for output in node.outputs
+    }
+    return lambda node: onnx_output_of(node) in outputs

@@ -28,6 +28,7 @@ LAYER_OPERATORS: Final[dict[str, LayerOperator]] = {
     "aten.matmul": LayerOperator(op=Op.LINEAR, is_transposed=True),
     "aten.mm": LayerOperator(op=Op.LINEAR, is_transposed=True),
     "aten.addmm": LayerOperator(op=Op.LINEAR, weight=2, input=1, bias=0, is_transposed=True),
+    "aten.bmm": LayerOperator(op=Op.PRODUCT),
     "aten.conv1d": LayerOperator(op=Op.CONV, bias=2),
     "aten.conv2d": LayerOperator(op=Op.CONV, bias=2),
     "aten.conv_transpose1d": LayerOperator(op=Op.CONV_TRANSPOSE, bias=2),

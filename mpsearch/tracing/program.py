@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 from mpsearch.errors import ModelError
 from mpsearch.tracing.call import Call, register_dataclasses_, without_dataclasses
 from mpsearch.tracing.operators import argument, layer_operator, operator_name, weight_source
+from mpsearch.tracing.products import attention_apart
 from mpsearch.tracing.recurrent import unrolled
 
 _LOG = logging.getLogger("mpsearch.tracing")
@@ -22,11 +23,12 @@ _NORMS: Final = frozenset({"aten.batch_norm", "aten.instance_norm"})
 _TRAINING: Final = frozenset({"aten.native_dropout", "aten._native_batch_norm_legit_functional"})
 
 
-def export_program(model: nn.Module, call: Call) -> ExportedProgram:
+def export_program(model: nn.Module, call: Call, *, has_products: bool = False) -> ExportedProgram:
     """Export in eval mode with batch and length dynamic where the model allows it.
 
     The model's own mode is restored. In-place operators are replaced, since stored values
-    must not change, and every layer reads its parameter without a transpose between.
+    must not change, and every layer reads its parameter without a transpose between. With
+    `has_products`, attention is two products around a softmax.
 
     Raises:
         ModelError: `torch.export` fails.
@@ -39,13 +41,13 @@ def export_program(model: nn.Module, call: Call) -> ExportedProgram:
             if not _returns_new_dataclass(model, call):
                 raise
             program = _export(model, call)
-    return readable(program)
+    return readable(program, has_products=has_products)
 
 
-def readable(given: ExportedProgram) -> ExportedProgram:
+def readable(given: ExportedProgram, *, has_products: bool = False) -> ExportedProgram:
     """Return the program without in-place operators, whose layers read their weight directly.
 
-    Recurrent operators are unrolled where that is not too long.
+    Recurrent operators are unrolled where that is not too long; see `export_program`.
 
     It is changed in place where it has no such operators.
     """
@@ -54,6 +56,10 @@ def readable(given: ExportedProgram) -> ExportedProgram:
         # An empty table decomposes nothing and only makes the graph functional.
         program = program.run_decompositions({})
     program = unrolled(program)
+    if has_products:
+        # The product lays its result out otherwise than attention as a whole.
+        _allow_any_layout_(program.graph_module)
+        program = attention_apart(program)
     if program is not given:
         _allow_any_layout_(program.graph_module)
     _read_weights_directly_(program)

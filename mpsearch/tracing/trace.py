@@ -29,6 +29,7 @@ from mpsearch.tracing.layers import (
 )
 from mpsearch.tracing.left_out import left_out
 from mpsearch.tracing.operators import argument, layer_operator
+from mpsearch.tracing.products import Takes, find_products, in_order, take_all
 from mpsearch.tracing.program import check_evaluating, export_program, readable
 from mpsearch.tracing.traced_model import TracedModel, tensor_at
 from mpsearch.tracing.weight_layout import outputs_first
@@ -37,7 +38,11 @@ _LOG = logging.getLogger("mpsearch.tracing")
 
 
 def trace_model(
-    model: nn.Module, example: Mapping[str, Any] | Sequence[Any], *, root: str = ""
+    model: nn.Module,
+    example: Mapping[str, Any] | Sequence[Any],
+    *,
+    root: str = "",
+    has_products: bool = False,
 ) -> TracedModel:
     """Turn a module into a graph of ATen operators, in eval mode, and find its layers.
 
@@ -52,6 +57,8 @@ def trace_model(
         example: Its inputs: a mapping by name, or a sequence by position. An input may be a
             tensor, or a dict, tuple or dataclass of tensors, which become inputs of their own.
         root: A prefix of paths that a wrapper adds, such as "model.".
+        has_products: Whether products of two activations, also those within attention, are
+            layers too. Formats of inputs alone (`a8`) are for them.
 
     Raises:
         ModelError: It cannot be exported, has no layers, or weights that are not finite.
@@ -62,10 +69,12 @@ def trace_model(
         >>> [(layer.name, layer.macs) for layer in traced.graph.layers]
         [('0', 24)]
     """
-    return trace_call(model, call_of(model, example), name_of=name_by_path(root))
+    products = take_all if has_products else None
+    call = call_of(model, example)
+    return trace_call(model, call, name_of=name_by_path(root), products=products)
 
 
-def trace_program(program: ExportedProgram) -> TracedModel:
+def trace_program(program: ExportedProgram, *, has_products: bool = False) -> TracedModel:
     """Turn a program of `torch.export` into a graph, as `trace_model` does with a module.
 
     Its inputs keep the names and the free sizes that they were exported with, and the tensors
@@ -84,22 +93,29 @@ def trace_program(program: ExportedProgram) -> TracedModel:
             "values. Expected a tensor for each. Export it with tensors alone, and keep them."
         )
     # Copied, since weights are rewired in place; the tensors are shared.
-    own = readable(program.run_decompositions({}))
+    own = readable(program.run_decompositions({}), has_products=has_products)
     return _traced(
         own,
         aliases=same_tensors(own.state_dict.items()),
         tensors=dict(zip(names, values, strict=True)),
         name_of=name_by_path(""),
+        products=take_all if has_products else None,
     )
 
 
-def trace_call(model: nn.Module, call: Call, *, name_of: NameOf) -> TracedModel:
-    """Do the work of `trace_model` for how a model is called and how its layers are named."""
+def trace_call(
+    model: nn.Module, call: Call, *, name_of: NameOf, products: Takes | None = None
+) -> TracedModel:
+    """Do the work of `trace_model` for how a model is called and how its layers are named.
+
+    `products` says which products of two activations are layers; None for none.
+    """
     return _traced(
-        export_program(model, call),
+        export_program(model, call, has_products=products is not None),
         aliases=tensor_aliases(model),
         tensors=dict(zip(call.names, call.tensors, strict=True)),
         name_of=name_of,
+        products=products,
     )
 
 
@@ -109,17 +125,21 @@ def _traced(
     aliases: Mapping[str, tuple[str, ...]],
     tensors: Mapping[str, Tensor],
     name_of: NameOf,
+    products: Takes | None,
 ) -> TracedModel:
     module = program.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):  # torch says so; its annotation does not
         raise TypeError(type(module))
     layers = find_layers(module, aliases=aliases, name_of=name_of)
+    if products is not None:
+        found = find_products(module, layers=layers, takes=products, name_of=name_of)
+        layers = in_order(module, [*layers, *found])
     graph = _layer_graph(module, layers, inputs=tuple(tensors.values()))
     return TracedModel(
         module=module,
         graph=graph,
         nodes={layer.name: tuple(node.name for node in layer.nodes) for layer in layers},
-        weights={layer.name: layer.weight for layer in layers},
+        weights={layer.name: layer.weight for layer in layers if layer.weight},
         input_names=tuple(tensors),
         output_names=_output_names(program),
         example=tensors,
@@ -140,7 +160,7 @@ def _layer_graph(
                 "the ranges of the model, such as token numbers below the vocabulary. Change them."
             ) from error
     layers = tuple(_layer(module, layer, shapes=shapes.found) for layer in found)
-    own = {id(tensor_at(module, layer.weight)) for layer in found}
+    own = {id(tensor_at(module, layer.weight)) for layer in found if layer.weight}
     others = [each.numel() for each in module.parameters() if id(each) not in own]
     place = {node: place for place, layer in enumerate(found) for node in layer.nodes}
     return LayerGraph(
@@ -181,7 +201,9 @@ def _layer(
     module: fx.GraphModule, found: FoundLayer, *, shapes: Mapping[str, tuple[int, ...]]
 ) -> Layer:
     node = found.nodes[0]
-    weight = tuple(outputs_first(node, tensor_at(module, found.weight)).shape)
+    weight = (
+        tuple(outputs_first(node, tensor_at(module, found.weight)).shape) if found.weight else ()
+    )
     macs = sum(
         layer_macs(
             found.operator.op,
@@ -217,7 +239,8 @@ def layer_macs(
 
     A weight is (outputs, inputs, ...); looking up an embedding multiplies nothing. A transposed
     convolution meets its whole weight once at each place of what it is `given`, whose shape is
-    (samples, inputs, places, ...).
+    (samples, inputs, places, ...). A product has no weight, and as many inputs of each output
+    as a row of what it is given.
 
     Example:
         >>> layer_macs(Op.CONV, weight=(8, 3, 3, 3), given=(1, 3, 12, 12), output=(1, 8, 10, 10))
@@ -230,6 +253,8 @@ def layer_macs(
         return 0
     if op is Op.CONV_TRANSPOSE:
         return given[0] * prod(given[2:]) * prod(weight)
+    if op is Op.PRODUCT:
+        return prod(output) * given[-1]
     return prod(output) * prod(weight[1:])
 
 

@@ -20,7 +20,8 @@ class TracedModel:
 
     `module` holds the parameters under their original paths and shares their memory with
     the model that was traced. `nodes` maps a layer to the call nodes that run it (several
-    if its weight is used several times), `weights` to the path of its weight in `module`.
+    if its weight is used several times), `weights` to the path of its weight in `module`;
+    products of two activations have none.
     `input_names` are in the order of the graph's placeholders, `output_names` in that of
     its flat outputs. `program` is what the base ONNX file is made from, unless the graph
     comes from such a file itself: then that is `origin`.
