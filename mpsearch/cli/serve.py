@@ -30,6 +30,15 @@ RootOption: TypeAlias = Annotated[
         help="A folder whose models and data requests may name. Repeatable.",
     ),
 ]
+ShardSeconds: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--shard-seconds",
+        min=0.0,
+        help="Divide long measuring into parts of so many seconds at least, for several workers "
+        "to share. [default: 10 where there are several, else undivided]",
+    ),
+]
 JsonLogs: TypeAlias = Annotated[
     bool, typer.Option("--json-logs", help="Log one JSON object per line.")
 ]
@@ -49,6 +58,7 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=0, max=1, help="0 where workers run elsewhere.")
     ] = 1,
+    shard_seconds: ShardSeconds = None,
     json_logs: JsonLogs = False,
 ) -> None:
     """Serve searches over HTTP on 127.0.0.1, with one worker that does them.
@@ -77,7 +87,9 @@ def serve(
             if json_logs:
                 log_as_json(sys.stderr)
             if workers:
-                guard = WorkerGuard(folder, roots=folders, json_logs=json_logs)
+                guard = WorkerGuard(
+                    folder, roots=folders, shard_seconds=shard_seconds, json_logs=json_logs
+                )
                 guard.start()
                 held.callback(guard.stop)
             run.say(f"Serving on {url_of(listener)}, described at {url_of(listener)}/openapi.json.")

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from mpsearch.cli.serve import DataOption, JsonLogs, RootOption, needs_server_packages, read_roots
+from mpsearch.cli.serve import (
+    DataOption,
+    JsonLogs,
+    RootOption,
+    ShardSeconds,
+    needs_server_packages,
+    read_roots,
+)
 from mpsearch.cli.session import session
 
 
@@ -16,6 +23,7 @@ def worker(
     queue: Annotated[
         str, typer.Option("--queue", help="Its device, such as dev:cpu or dev:h200.")
     ] = "dev:cpu",
+    shard_seconds: ShardSeconds = None,
     json_logs: JsonLogs = False,
 ) -> None:
     """Do jobs until Ctrl-C; on Postgres (MPS_DATABASE_URL), as many workers as you like.
@@ -33,4 +41,4 @@ def worker(
             log_as_json(sys.stderr)
         folder = data_folder(data or default_data_folder())
         run.say(f"Working on {queue}, with the data in {folder.path}.")
-        work(folder, roots=folders, queue=queue)
+        work(folder, roots=folders, queue=queue, shard_seconds=shard_seconds)

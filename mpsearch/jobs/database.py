@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 from sqlalchemy import Connection, insert, text
 
-from mpsearch.jobs.tables import AUDIT
+from mpsearch.jobs.tables import AUDIT, JOB_EVENTS
 
 # The tenant of whoever asks over loopback while there are no keys.
 LOCAL: Final = "local"
@@ -45,6 +45,14 @@ def audit(
             detail=dict(detail or {}),
         )
     )
+
+
+def note(
+    connection: Connection, job_id: str, *, version: int, kind: str, data: Mapping[str, Any]
+) -> None:
+    """Write down, within a transaction, what brought a job to a version."""
+    values = {"job_id": job_id, "version": version, "kind": kind, "data": dict(data)}
+    connection.execute(insert(JOB_EVENTS).values(created=time.time(), **values))
 
 
 def one_at_a_time(connection: Connection, tenant: str) -> None:

@@ -13,6 +13,18 @@ WORKFLOW_SCHEMA: Final = "1"
 SERIALIZER: Final = DBOSPortableJSONSerializer()
 
 
+def runners_queue(queue: str) -> str:
+    """Return the queue of a device's runners: what waits on it takes the device for itself.
+
+    A job's own workflow waits for its runners on the queue of jobs, and so holds back none.
+
+    Example:
+        >>> runners_queue("dev:cpu")
+        'dev:cpu:runners'
+    """
+    return f"{queue}:runners"
+
+
 def migrate_queue(url: str) -> None:
     """Make or upgrade the tables of DBOS: no client works before."""
     DBOS.migrate(url)

@@ -24,10 +24,10 @@ from uuid_utils.compat import uuid7
 
 from mpsearch.core.progress import ProgressEvent
 from mpsearch.errors import AbsentError, ConflictError, QuotaError, UsageError
-from mpsearch.jobs.database import LOOPBACK, Actor, audit, one_at_a_time
+from mpsearch.jobs.database import LOOPBACK, Actor, audit, note, one_at_a_time
 from mpsearch.jobs.job import UNFINISHED, Job, JobState, Once
 from mpsearch.jobs.queue import QUEUE
-from mpsearch.jobs.tables import IDEMPOTENCY, JOB_EVENTS, JOBS
+from mpsearch.jobs.tables import IDEMPOTENCY, JOB_EVENTS, JOB_SHARDS, JOBS
 
 
 @final
@@ -181,6 +181,7 @@ class JobStore:
         with self.engine.begin() as connection:
             connection.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.job_id == job_id))
             connection.execute(delete(JOB_EVENTS).where(JOB_EVENTS.c.job_id == job_id))
+            connection.execute(delete(JOB_SHARDS).where(JOB_SHARDS.c.job_id == job_id))
             connection.execute(delete(JOBS).where(JOBS.c.id == job_id, self._mine))
             audit(connection, self._actor, action="delete", target=f"jobs/{job_id}")
 
@@ -210,7 +211,7 @@ class JobStore:
                 .returning(JOBS.c.version)
             ).scalar()
             if changed is not None:
-                _note(connection, job_id, version=changed, kind="progress", data=data)
+                note(connection, job_id, version=changed, kind="progress", data=data)
 
     def count_start(self, job_id: str) -> int:
         """Count one more runner of a job; return how many have tried the step that it is at."""
@@ -222,6 +223,13 @@ class JobStore:
                     .values(deaths=JOBS.c.deaths + 1)
                     .returning(JOBS.c.deaths)
                 ).scalar_one()
+            )
+
+    def count_afresh(self, job_id: str) -> None:
+        """Begin counting runners and their steps again: what follows is other work."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                update(JOBS).where(JOBS.c.id == job_id, self._owned).values(deaths=0, furthest=0)
             )
 
     @property
@@ -240,7 +248,7 @@ class JobStore:
         one_at_a_time(connection, job.tenant)
         kept = {name: value for name, value in vars(job).items() if value is not None}
         connection.execute(insert(JOBS).values(kept))
-        _note(connection, job.id, version=1, kind="state", data={"state": job.state})
+        note(connection, job.id, version=1, kind="state", data={"state": job.state})
         if once is not None:
             marks = {"tenant": job.tenant, "job_id": job.id, "created": job.created}
             connection.execute(insert(IDEMPOTENCY).values(**vars(once), **marks))
@@ -274,7 +282,7 @@ class JobStore:
                 .returning(JOBS.c.version)
             ).scalar()
             if version is not None:
-                _note(connection, job_id, version=version, kind="state", data={"state": to})
+                note(connection, job_id, version=version, kind="state", data={"state": to})
                 if self.actor is not None:
                     audit(connection, self.actor, action=to, target=f"jobs/{job_id}")
             return version is not None
@@ -291,13 +299,6 @@ def _check_active(connection: Connection, tenant: str, *, most: int) -> None:
             f"{most} jobs wait or run. Expected fewer before another is posted. Wait until one "
             "has ended, or cancel one."
         )
-
-
-def _note(
-    connection: Connection, job_id: str, *, version: int, kind: str, data: Mapping[str, Any]
-) -> None:
-    values = {"job_id": job_id, "version": version, "kind": kind, "data": dict(data)}
-    connection.execute(insert(JOB_EVENTS).values(created=time.time(), **values))
 
 
 def _job(row: Row[Any]) -> Job:

@@ -58,6 +58,21 @@ JOB_EVENTS = Table(
     Column("data", JSON, nullable=False),
     Index("job_events_by_version", "job_id", "version", unique=True),
 )
+# Parts of a job's sensitivity phase, each some layers that one process measures.
+JOB_SHARDS = Table(
+    "job_shards",
+    METADATA,
+    Column("job_id", String(36), ForeignKey("jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("layers", JSON, nullable=False),
+    Column("done", Integer, nullable=False, default=0),  # layers
+    Column("started", Float),
+    Column("finished", Float),
+    Column("error", JSON(none_as_null=True)),
+    # As of a job.
+    Column("deaths", Integer, nullable=False, default=0),
+    Column("furthest", Integer, nullable=False, default=0),
+)
 DEVICES = Table(
     "devices",
     METADATA,

@@ -24,6 +24,7 @@ def main() -> None:
         "--database-by-stdin", action="store_true", help="its URL is the first line, in JSON"
     )
     parser.add_argument("--bucket", metavar="URL", help="where uploads are kept, if in a bucket")
+    parser.add_argument("--shard-seconds", type=float, help="the least that a shard takes")
     parser.add_argument("--json-logs", action="store_true", help="a JSON object per line")
     options = parser.parse_args()
     if options.json_logs:
@@ -33,7 +34,8 @@ def main() -> None:
         end_with_parent()
     pairs = (text.partition("=") for text in options.root)
     data = DataFolder(path=options.data, database=database, bucket=options.bucket)
-    work(data, roots={name: Path(folder) for name, _, folder in pairs})
+    roots = {name: Path(folder) for name, _, folder in pairs}
+    work(data, roots=roots, shard_seconds=options.shard_seconds)
 
 
 def _first_line() -> str:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from mpsearch.core.files import to_json, write_atomically
 from mpsearch.worker.inputs import Inputs
+from mpsearch.workflow.division import Sharding
 
 _FILE: Final = "assignment.json"
 # Held by the runner of a job: there is one at a time, whatever becomes of workers.
@@ -18,11 +19,17 @@ LOCK: Final = "lock"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """A request, and where its files and the measured values lie."""
+    """A request, and where its files and the measured values lie.
+
+    With `layers` only they are measured; with `sharding` the runner may leave such shards to
+    others, and ends without an outcome.
+    """
 
     request: Mapping[str, Any]
     inputs: Inputs
     cache: Path
+    layers: tuple[str, ...] | None = None
+    sharding: Sharding | None = None
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of the job."""

@@ -24,7 +24,12 @@ class WorkerGuard:
     """Runs `python -m mpsearch.worker` from `start` to `stop`."""
 
     def __init__(
-        self, data: DataFolder, *, roots: Mapping[str, Path], json_logs: bool = False
+        self,
+        data: DataFolder,
+        *,
+        roots: Mapping[str, Path],
+        shard_seconds: float | None = None,
+        json_logs: bool = False,
     ) -> None:
         named = [f"--root={name}={folder}" for name, folder in roots.items()]
         self._command = [
@@ -35,6 +40,7 @@ class WorkerGuard:
             "--end-with-parent",
             *named,
             *([] if data.bucket is None else [f"--bucket={data.bucket}"]),
+            *([] if shard_seconds is None else [f"--shard-seconds={shard_seconds}"]),
             *(["--json-logs"] if json_logs else []),
         ]
         # Through stdin: arguments and environments of processes can be read by others.

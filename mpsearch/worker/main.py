@@ -1,6 +1,5 @@
 """The worker: takes jobs off a queue, under DBOS, so that no job is lost however it ends."""
 
-import logging
 import os
 import secrets
 import socket
@@ -11,32 +10,40 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-import structlog
 from dbos import DBOS, DBOSConfig
-from sqlalchemy.exc import DBAPIError
 
 from mpsearch.jobs.data_folder import DataFolder, owned
 from mpsearch.jobs.fleet import Fleet
-from mpsearch.jobs.job import JobState
 from mpsearch.jobs.migrate import migrate
-from mpsearch.jobs.problem import internal_problem
-from mpsearch.jobs.queue import APPLICATION, QUEUE, SERIALIZER, WORKFLOW, WORKFLOW_SCHEMA
+from mpsearch.jobs.queue import APPLICATION, QUEUE, SERIALIZER, WORKFLOW_SCHEMA, runners_queue
 from mpsearch.jobs.store import JobStore
 from mpsearch.jobs.tables import open_database
-from mpsearch.worker.lease import LOST, Lease
+from mpsearch.worker.lease import Lease
+from mpsearch.worker.shards import ShardSupervisor
 from mpsearch.worker.supervise import Supervisor
+from mpsearch.worker.workflows import register_workflows
+from mpsearch.workflow.division import LEAST_SECONDS, Sharding
 
-_LOG: Final = logging.getLogger("mpsearch.worker")
 _SECONDS_BETWEEN_LOOKS: Final = 0.2
 _SECONDS_BETWEEN_BEATS: Final = 5.0
 # DBOS gives the jobs of an executor back to one of the same name: on SQLite there is but one.
 _ONLY: Final = "local"
+# Each shard costs a start of its own; a second one evens out workers that come late or go.
+_SHARDS_PER_WORKER: Final = 2
 
 
-def work(data: DataFolder, *, roots: Mapping[str, Path], queue: str = QUEUE) -> None:
+def work(
+    data: DataFolder,
+    *,
+    roots: Mapping[str, Path],
+    queue: str = QUEUE,
+    shard_seconds: float | None = None,
+) -> None:
     """Do jobs of a queue until the process ends.
 
     On SQLite there is one worker per data folder, and others wait; on Postgres, any number.
+    Long measurements are divided into shards of `shard_seconds` at least; without it, only
+    where there are several workers to share them.
     """
     name = f"{socket.gethostname()[:30]}-{os.getpid()}-{secrets.token_hex(4)}"
     with ExitStack() as held:
@@ -47,15 +54,24 @@ def work(data: DataFolder, *, roots: Mapping[str, Path], queue: str = QUEUE) -> 
         lease = None if data.database is None else Lease(engine, name=name)
         store, fleet = JobStore(engine=engine, owner=name), Fleet(engine=engine)
         DBOS(config=_config(data, executor=_ONLY if lease is None else name))
-        _register(Supervisor(data=data, store=store, roots=roots))
-        DBOS.listen_queues([queue])
-        DBOS.launch()
-        DBOS.register_queue(
-            queue,
-            worker_concurrency=1,
-            polling_interval_sec=_SECONDS_BETWEEN_LOOKS,
-            on_conflict="always_update",
+        supervisor = Supervisor(
+            data=data,
+            store=store,
+            roots=roots,
+            sharding=lambda: sharding_of(fleet, queue=queue, seconds=shard_seconds),
         )
+        shards = ShardSupervisor(data=data, store=store, roots=roots)
+        register_workflows(supervisor, shards, queue=queue)
+        queues = (queue, runners_queue(queue))
+        DBOS.listen_queues(queues)
+        DBOS.launch()
+        for name_of_queue in queues:
+            DBOS.register_queue(
+                name_of_queue,
+                worker_concurrency=1,
+                polling_interval_sec=_SECONDS_BETWEEN_LOOKS,
+                on_conflict="always_update",
+            )
         report_devices(fleet, queue=queue)
         if lease is None:
             for other in fleet.workers():
@@ -77,22 +93,31 @@ def take_over(fleet: Fleet, *, lease: Lease, own: str) -> None:
             for job in DBOS.list_workflows(
                 executor_id=other.name, status="PENDING", load_input=False, load_output=False
             ):
-                DBOS.resume_workflow(job.workflow_id, queue_name=other.queue)
+                DBOS.resume_workflow(job.workflow_id, queue_name=job.queue_name or other.queue)
             fleet.forget(other.name)
         finally:
             lease.give_back(other.name)
 
 
+def sharding_of(fleet: Fleet, *, queue: str, seconds: float | None) -> Sharding | None:
+    """Return which shards pay now: none where one worker would do them all, unless asked for."""
+    workers = sum(worker.queue == queue for worker in fleet.workers())
+    if seconds is None and workers <= 1:
+        return None
+    least = LEAST_SECONDS if seconds is None else seconds
+    return Sharding(most=_SHARDS_PER_WORKER * max(workers, 1), least_seconds=least)
+
+
 def report_devices(fleet: Fleet, *, queue: str = QUEUE) -> None:
     """Keep what each runtime here can do."""
-    from mpsearch.errors import MissingPackageError
+    from mpsearch.errors import MissingPackageError, UnsupportedFeatureError
     from mpsearch.runtimes import RUNTIMES
 
     for name, runtime in RUNTIMES.items():
         try:
             device = asdict(runtime.device(1))
             bases, formats = list(runtime.bases), list(runtime.formats)
-        except MissingPackageError:
+        except (MissingPackageError, UnsupportedFeatureError):
             continue
         known = {"name": device["name"], "runtime": name, "software": device["software"]}
         entry = name if queue == QUEUE else f"{name} {queue}"[:40]
@@ -108,31 +133,3 @@ def _config(data: DataFolder, *, executor: str) -> DBOSConfig:
         "executor_id": executor,
         "log_level": "WARNING",
     }
-
-
-def _register(supervisor: Supervisor) -> None:
-    """Register the workflow: one step, because what is inside a step resumes from the cache."""
-
-    @DBOS.step(name="run")
-    def run(job_id: str) -> str:
-        with structlog.contextvars.bound_contextvars(job_id=job_id):
-            try:
-                return supervisor.run(job_id)
-            except DBAPIError:
-                # Within the step, or its end would be kept as its result. Nobody can tell now how
-                # the job stands; it goes on when a worker starts again.
-                _LOG.exception("The database fails. The worker starts again.")
-                os._exit(LOST)
-
-    # Deaths are counted by the supervisor, which sees whether a job gets further.
-    @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
-    def search(job_id: str) -> dict[str, str]:
-        try:
-            state = run(job_id)
-        except Exception as error:
-            problem = internal_problem(f"The worker failed: {type(error).__name__}: {error}")
-            supervisor.store.finish(
-                job_id, state=JobState.FAILED, error=problem.model_dump(exclude_none=True)
-            )
-            raise
-        return {"job": job_id, "state": state}

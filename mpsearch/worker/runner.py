@@ -17,12 +17,15 @@ from mpsearch.core.files import to_json, write_atomically
 from mpsearch.core.progress import ProgressEvent
 from mpsearch.jobs.data_folder import owned
 from mpsearch.jobs.request import JobRequest
-from mpsearch.worker.assignment import LOCK, load_assignment
+from mpsearch.worker.assignment import LOCK, Assignment, load_assignment
+from mpsearch.worker.divided import save_shards
 from mpsearch.worker.lifeline import end_with_parent
 from mpsearch.worker.outcome import NO_ROOM, Outcome, failed, is_no_room, load_outcome
+from mpsearch.workflow.division import Sharding
 
 if TYPE_CHECKING:
     from mpsearch.workflow.decoupling import GroupingSource
+    from mpsearch.workflow.prepare import Prepared
 
 _EVENT: Final = TypeAdapter(ProgressEvent)
 
@@ -33,8 +36,8 @@ def main(folder: Path) -> None:
     end_with_parent()
     try:
         with owned(folder / LOCK):
-            if load_outcome(folder) is None:
-                _ended(folder, report=report).save(folder)
+            if load_outcome(folder) is None and (outcome := _ended(folder, report=report)):
+                outcome.save(folder)
     except OSError as error:
         if not is_no_room(error):
             raise
@@ -42,9 +45,14 @@ def main(folder: Path) -> None:
         os._exit(NO_ROOM)
 
 
-def _ended(folder: Path, *, report: Callable[[ProgressEvent], None]) -> Outcome:
+def _ended(folder: Path, *, report: Callable[[ProgressEvent], None]) -> Outcome | None:
+    """Do what is assigned; None where shards are to come first."""
     try:
-        _search(folder, report=report)
+        assignment = load_assignment(folder)
+        if assignment.layers is not None:
+            _measure_shard(assignment, layers=assignment.layers, report=report)
+        elif not _search(assignment, folder=folder, report=report):
+            return None
     except Exception as error:  # noqa: BLE001  # whatever ends a job becomes its outcome
         sys.excepthook(type(error), error, error.__traceback__)
         return failed(error)
@@ -63,14 +71,84 @@ def _reporter() -> Callable[[ProgressEvent], None]:
     return report
 
 
-def _search(folder: Path, *, report: Callable[[ProgressEvent], None]) -> None:
-    assignment = load_assignment(folder)
+def _measure_shard(
+    assignment: Assignment, *, layers: tuple[str, ...], report: Callable[[ProgressEvent], None]
+) -> None:
+    from mpsearch.workflow.sharding import measure_shard
+
+    request = JobRequest.model_validate(assignment.request)
+    measure_shard(
+        _prepared(assignment, request, report=report),
+        layers,
+        formats=request.formats,
+        runtime=request.runtime,
+        fixed=request.fixed,
+        progress=report,
+    )
+
+
+def _prepared(
+    assignment: Assignment, request: JobRequest, *, report: Callable[[ProgressEvent], None]
+) -> "Prepared":
+    from mpsearch.workflow.prepare import prepare
+
+    data = assignment.inputs.data
+    return prepare(
+        assignment.inputs.model,
+        data["calibration"],
+        task=request.task,
+        validation=data.get("validation"),
+        test=data.get("test"),
+        runtime=request.runtime,
+        workloads=request.workloads,
+        cache=assignment.cache,
+        progress=report,
+        ranges=request.ranges,
+        pairs=request.pairs,
+    )
+
+
+def _is_divided(
+    prepared: "Prepared",
+    request: JobRequest,
+    *,
+    sharding: Sharding,
+    folder: Path,
+    report: Callable[[ProgressEvent], None],
+) -> bool:
+    """Ask for shards where they pay."""
+    from mpsearch.workflow.effort import Effort
+    from mpsearch.workflow.sharding import shards_of
+
+    shards = shards_of(
+        prepared,
+        sharding=sharding,
+        formats=request.formats,
+        runtime=request.runtime,
+        fixed=request.fixed,
+        effort=Effort.of(request.effort, seconds=request.seconds),
+        progress=report,
+    )
+    if shards:
+        save_shards(shards, folder)
+    return bool(shards)
+
+
+def _search(
+    assignment: Assignment, *, folder: Path, report: Callable[[ProgressEvent], None]
+) -> bool:
+    """Search, and keep the result; False where shards were asked for instead."""
     request = JobRequest.model_validate(assignment.request)
     data = assignment.inputs.data
     from mpsearch.workflow.search import search
 
+    model: "Path | Prepared" = assignment.inputs.model
+    if (sharding := assignment.sharding) is not None:
+        model = _prepared(assignment, request, report=report)
+        if _is_divided(model, request, sharding=sharding, folder=folder, report=report):
+            return False
     result = search(
-        assignment.inputs.model,
+        model,
         data["calibration"],
         validation=data.get("validation"),
         test=data.get("test"),
@@ -98,6 +176,7 @@ def _search(folder: Path, *, report: Callable[[ProgressEvent], None]) -> None:
     result.save(written)
     write_atomically(written / "frontier.json", to_json(result.front).encode())
     _replace(written, folder / "result")
+    return True
 
 
 def _groups(request: JobRequest) -> "GroupingSource | None":

@@ -106,7 +106,7 @@ class SearchResult:
 
 
 def search(  # noqa: PLR0913  # the names that other programs rely on
-    model: ModelSource,
+    model: ModelSource | Prepared,
     calibration: DataSource = None,
     *,
     budgets: Mapping[str, str | float] | None = None,
@@ -142,7 +142,8 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
 
     Args:
         model: A torch module, an ONNX file, or a folder of transformers or diffusers with
-            safetensors and the config of a known architecture; see docs/models.md.
+            safetensors and the config of a known architecture; see docs/models.md. Or what
+            `prepare` made of it, with the data, task, workloads and cache that it was given.
         calibration: A `.npz` or `.jsonl` file, a folder of images, a dataset saved by
             `datasets` or as parquet, or an iterable of tensors, tuples or dicts; for a pipeline
             texts, classes or `DenoiserCalls`; None or `SyntheticInputs` for inputs made from
@@ -191,18 +192,22 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     spending = Effort.of(effort, seconds=seconds)
     check_device(device)
     clock = PhaseClock(progress=progress)
-    prepared = prepare(
-        model,
-        calibration,
-        task=task,
-        validation=validation,
-        test=test,
-        runtime=runtime,
-        workloads=workloads,
-        cache=cache,
-        progress=clock.report,
-        ranges=ranges,
-        pairs=pairs,
+    prepared = (
+        model
+        if isinstance(model, Prepared)
+        else prepare(
+            model,
+            calibration,
+            task=task,
+            validation=validation,
+            test=test,
+            runtime=runtime,
+            workloads=workloads,
+            cache=cache,
+            progress=clock.report,
+            ranges=ranges,
+            pairs=pairs,
+        )
     )
     ground = explore(
         prepared,

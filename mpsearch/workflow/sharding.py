@@ -5,33 +5,17 @@ that follows measures nothing again, and finds the bits that it would have measu
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Final, final
-
-import numpy as np
 
 from mpsearch.core.progress import Progress
 from mpsearch.errors import UnknownLayerError
 from mpsearch.execution import run
 from mpsearch.search.refinement import layer_forwards
 from mpsearch.sensitivity.output_changes import measure_layers, missing_pairs
+from mpsearch.workflow.division import Sharding, Shards, divided
 from mpsearch.workflow.effort import Effort
 from mpsearch.workflow.measure import scope_of
 from mpsearch.workflow.prepare import Prepared
-
-Shards = tuple[tuple[str, ...], ...]
-# One shard has nothing to share.
-_FEWEST: Final = 2
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Sharding:
-    """How a phase may be divided: into at most so many shards, each of so many seconds."""
-
-    most: int
-    least_seconds: float = 10.0
 
 
 def shards_of(
@@ -58,34 +42,6 @@ def shards_of(
     seconds = {layer: count * each[layer] for layer, count in missing.items() if count}
     scale = _seconds_of_a_pass(prepared)
     return divided({layer: scale * share for layer, share in seconds.items()}, sharding=sharding)
-
-
-def divided(seconds: Mapping[str, float], *, sharding: Sharding) -> Shards:
-    """Return neighbouring layers in shards that take about as long as each other.
-
-    There are as many as take `least_seconds` on average; none where that is but one.
-
-    Example:
-        >>> seconds = {"a": 20.0, "b": 12.0, "c": 8.0}
-        >>> divided(seconds, sharding=Sharding(most=2))
-        (('a',), ('b', 'c'))
-        >>> divided(seconds, sharding=Sharding(most=8, least_seconds=30.0))
-        ()
-    """
-    layers, amounts = tuple(seconds), np.array([*seconds.values()], dtype=float)
-    total = float(amounts.sum())
-    count = min(len(layers), sharding.most, int(total // sharding.least_seconds))
-    if count < _FEWEST:
-        return ()
-    # A layer belongs to the shard that its middle falls into.
-    middles = (amounts.cumsum() - amounts / 2) / total
-    places = np.minimum((middles * count).astype(int), count - 1)
-    shards = (
-        tuple(layer for layer, own in zip(layers, places, strict=True) if own == place)
-        for place in range(count)
-    )
-    filled = tuple(shard for shard in shards if shard)
-    return filled if len(filled) >= _FEWEST else ()
 
 
 def measure_shard(

@@ -12,7 +12,7 @@ from mpsearch.jobs.data_folder import DataFolder
 from mpsearch.jobs.migrate import migrate
 from mpsearch.jobs.store import JobStore
 from mpsearch.jobs.tables import open_database
-from mpsearch.worker import supervise
+from mpsearch.worker import attempts
 from mpsearch.worker.sandbox.rules import Rules
 from mpsearch.worker.supervise import Supervisor
 
@@ -62,6 +62,6 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
                 stderr=log,
             )
 
-        monkeypatch.setattr(supervise, "_runner", start)
+        monkeypatch.setattr(attempts, "_runner", start)
 
     return replace

@@ -17,6 +17,7 @@ select status, serialization, workflow_input.inputs, workflow_output.output, app
 from workflow_status
 left join workflow_input using (workflow_uuid)
 left join workflow_output using (workflow_uuid)
+order by workflow_status.created_at
 """
 
 
@@ -49,6 +50,8 @@ def test_what_is_stored_is_json_of_a_pinned_version(tmp_path: Path) -> None:
     ended = service.store.get(job.id)
     assert ended.state is JobState.FAILED
     assert ended.error is not None
-    (stored,) = rows(data)
-    assert json.loads(str(stored[3])) == {"job": job.id, "state": "failed"}
+    found = rows(data)
+    assert [(kind, version) for _, kind, _, _, version in found] == [("portable_json", "1")] * 2
+    assert json.loads(str(found[0][3])) == {"job": job.id, "state": "failed"}
+    assert json.loads(str(found[1][3])) == "failed"
     service.close()

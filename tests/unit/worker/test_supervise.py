@@ -14,8 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from mpsearch.jobs.data_folder import owned
 from mpsearch.jobs.job import JobState
+from mpsearch.worker.attempts import GIVE_UP_AFTER
 from mpsearch.worker.outcome import load_outcome
-from mpsearch.worker.supervise import GIVE_UP_AFTER, Supervisor
+from mpsearch.worker.supervise import Supervisor
 
 REQUEST = {
     "model": {"root": "r", "path": "model"},
