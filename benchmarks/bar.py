@@ -16,7 +16,18 @@ _STATISTICS: Mapping[Statistic, Callable[[Sequence[float]], float]] = {
     "min": min,
 }
 
-_PACKAGES = ("mpsearch", "numpy", "scipy", "highspy", "pulp", "torch", "onnx", "openvino")
+_PACKAGES = (
+    "mpsearch",
+    "numpy",
+    "scipy",
+    "highspy",
+    "pulp",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+)
 
 
 @final

@@ -1,9 +1,10 @@
-"""The bars of cost; the small form takes MiniLM in ONNX Runtime and a few plans."""
+"""The bars of cost; the small form takes MiniLM in ONNX Runtime, ResNet-32 and a few plans."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from benchmarks.bar import Bar, judged
+from benchmarks.cost import quality
 from benchmarks.cost.cases import cases, small_case
 from benchmarks.cost.profiling import profile_seconds
 from benchmarks.cost.requests import answers
@@ -22,6 +23,7 @@ def run(*, small: bool) -> Iterator[Bar]:
             yield from _bars(trials[-1:], suffix=f", {case.title}")
     yield from _bars(trials, suffix="")
     yield from _request_bars(small=small)
+    yield from quality.bars(small=small)
 
 
 def _bars(trials: Sequence[Trial], *, suffix: str) -> Iterator[Bar]:

@@ -84,7 +84,7 @@ def cifar_resnet(name: str) -> ZooCase:
         task="classification",
         model=module,
         parts=_parts,
-        test=partial(_images, "test.npz", rows=range(TEST_IMAGES)),
+        test=partial(cifar_images, "test.npz", rows=range(TEST_IMAGES)),
     )
 
 
@@ -93,12 +93,13 @@ def _parts(seed: int) -> Parts:
     count = len(np.load(ZOO / "cifar10" / "calib.npz")["labels"])
     order = np.random.default_rng(seed).permutation(count).tolist()
     return Parts(
-        calibration=_images("calib.npz", rows=order[:CALIBRATION_IMAGES]),
-        validation=_images("calib.npz", rows=order[CALIBRATION_IMAGES:]),
+        calibration=cifar_images("calib.npz", rows=order[:CALIBRATION_IMAGES]),
+        validation=cifar_images("calib.npz", rows=order[CALIBRATION_IMAGES:]),
     )
 
 
-def _images(file: str, *, rows: Sequence[int]) -> Batches:
+def cifar_images(file: str, *, rows: Sequence[int]) -> Batches:
+    """Return images of a file of the zoo, normalised, with their labels."""
     stored = np.load(ZOO / "cifar10" / file)
     images, labels = stored["images"][rows], stored["labels"][rows]
     return [

@@ -1,0 +1,117 @@
+"""From lean to safe: the first plan of a row of budgets whose drop on validation data holds."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, final
+
+import torch
+
+import mpsearch
+from benchmarks.cost.subjects import Part, Subject
+from mpsearch.errors import InfeasibleBudgetError
+from mpsearch.execution import run
+from mpsearch.search import Judged
+from mpsearch.workflow.search import SearchResult
+
+FASTEST: Final = tuple({"latency": f"{share}% of fastest"} for share in (100, 105, 115, 130, 160))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is searched: a model at a batch in a runtime, under budgets from lean to safe."""
+
+    subject: Subject
+    samples: int = 1
+    runtime: str = "openvino"
+    budgets: Sequence[Mapping[str, str]] = FASTEST
+    ranges: str = "mse"
+    formats: Sequence[str] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The plan that a search returned for budgets, and what it loses on validation data."""
+
+    budgets: Mapping[str, str]
+    result: SearchResult
+    drop: float
+
+    @property
+    def winner(self) -> Judged:
+        """Return the plan as it was built and measured."""
+        return self.result.tried[0]
+
+
+@final
+@dataclass(kw_only=True)
+class Leanest:
+    """The steps of one request, searched as far as a bound asks for, and kept.
+
+    Test data is looked at only for what `within` settled on.
+    """
+
+    request: Request
+    folder: Path
+    effort: float
+    steps: list[Step] = field(default_factory=list)
+    full: dict[Part, float] = field(default_factory=dict)
+    searched: int = 0
+
+    def within(self, bound: float) -> Step:
+        """Return the leanest step that loses at most `bound` on validation data, else the safest.
+
+        Budgets that no plan keeps are passed over.
+        """
+        waiting = self.request.budgets[self.searched :]
+        for budgets in waiting:
+            if any(step.drop <= bound for step in self.steps):
+                break
+            self.searched += 1
+            with suppress(InfeasibleBudgetError):
+                self.steps.append(self._step(budgets))
+        return next((step for step in self.steps if step.drop <= bound), self.steps[-1])
+
+    def drop(self, judged: Judged, *, part: Part) -> float:
+        """Return what a plan loses as deployed."""
+        deployment = judged.entry.deployment
+        assert deployment is not None
+        subject = self.request.subject
+        return self.full_score(part) - subject.score(deployment.forward, subject.parts[part])
+
+    def full_score(self, part: Part) -> float:
+        """Return the measure at full precision."""
+        if part not in self.full:
+            subject = self.request.subject
+            traced = subject.traced()
+            with torch.no_grad():
+                self.full[part] = subject.score(
+                    lambda batch: run(traced, batch), subject.parts[part]
+                )
+        return self.full[part]
+
+    def tried(self) -> list[dict[str, object]]:
+        """Return the budgets of each step beside what its plan lost on validation data."""
+        return [{**step.budgets, "drop_on_validation": step.drop} for step in self.steps]
+
+    def _step(self, budgets: Mapping[str, str]) -> Step:
+        request = self.request
+        result = mpsearch.search(
+            request.subject.model,
+            request.subject.calibration,
+            validation=request.subject.judging,
+            budgets=dict(budgets),
+            task=request.subject.task,
+            runtime=request.runtime,
+            formats=request.formats,
+            ranges=request.ranges,
+            workloads={"deployment": request.subject.workload(request.samples)},
+            effort=self.effort,
+            cache=self.folder / "cache",
+        )
+        return Step(
+            budgets=budgets, result=result, drop=self.drop(result.tried[0], part="validation")
+        )
