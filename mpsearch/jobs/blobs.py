@@ -60,10 +60,16 @@ class BlobStore:
     bucket: Bucket | None = None
 
     def holds(self, name: str) -> bool:
-        """Return whether an upload is here."""
-        return self._path(name).is_file() or (
-            self.bucket is not None and self.bucket.holds(_key(name))
-        )
+        """Return whether an upload is here; with a bucket, whether it is there by then.
+
+        A file that was here before the bucket was is sent at this, its first use since.
+        """
+        is_here = self._path(name).is_file()
+        if self.bucket is None:
+            return is_here
+        if is_here:
+            self._send(name, bucket=self.bucket)
+        return is_here or self.bucket.holds(_key(name))
 
     def path(self, name: str) -> Path:
         """Return the file of an upload, brought from the bucket if it has to be.
@@ -93,6 +99,19 @@ class BlobStore:
         with self._incoming(name, most_bytes=most_bytes, bucket=self.bucket) as writer:
             yield writer
 
+    def _send(self, name: str, *, bucket: Bucket) -> None:
+        mark = self._mark(name, bucket=bucket)
+        if mark.exists():
+            return
+        if not bucket.holds(_key(name)):
+            bucket.put(_key(name), self._path(name))
+        _touch(mark)
+
+    def _mark(self, name: str, *, bucket: Bucket) -> Path:
+        """Return the file that stands for an upload known to be in the bucket."""
+        place = hashlib.sha256(bucket.url.encode()).hexdigest()[:16]
+        return self.folder / f".kept-{place}" / _key(name)
+
     def _bring(self, name: str, *, bucket: Bucket) -> None:
         try:
             with self._incoming(name, most_bytes=None, bucket=None) as writer:
@@ -121,6 +140,8 @@ class BlobStore:
             target = self._path(name)
             target.parent.mkdir(exist_ok=True)
             Path(temporary).replace(target)
+            if self.bucket is not None:
+                _touch(self._mark(name, bucket=self.bucket))
         finally:
             Path(temporary).unlink(missing_ok=True)
 
@@ -151,6 +172,11 @@ def _key(name: str) -> str:
     """Return the path of an upload below a folder or bucket."""
     digest = name.removeprefix(PREFIX)
     return f"{digest[:2]}/{digest}"
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 def _check(name: str, *, writer: BlobWriter) -> None:

@@ -68,6 +68,33 @@ def test_what_was_brought_is_not_asked_for_again(url: str, tmp_path: Path) -> No
     assert alone.path(name) == path
 
 
+def test_what_was_here_before_the_bucket_was_is_sent_at_its_next_use(
+    url: str, tmp_path: Path
+) -> None:
+    name = uploaded(BlobStore(folder=tmp_path / "here"), b"abc")
+    assert not store(url, tmp_path / "there").holds(name)
+    assert store(url, tmp_path / "here").holds(name)
+    assert store(url, tmp_path / "there").path(name).read_bytes() == b"abc"
+    # It is known to be there from then on, in that bucket and in no other.
+    away = store(url, tmp_path / "here")
+    away.bucket.put = lambda *_: pytest.fail("sent twice")  # type: ignore[union-attr, method-assign]  # to see it
+    away.bucket.holds = lambda _: pytest.fail("asked again")  # type: ignore[union-attr, method-assign]  # likewise
+    assert away.holds(name)
+    other = f"{url}-other"
+    assert store(other, tmp_path / "here").holds(name)
+    assert store(other, tmp_path / "elsewhere").holds(name)
+
+
+def test_what_was_taken_in_or_brought_needs_no_bucket_to_be_known(tmp_path: Path) -> None:
+    url = (tmp_path / "bucket").as_uri()
+    name = uploaded(store(url, tmp_path / "here"), b"abc")
+    store(url, tmp_path / "there").path(name)
+    for folder in ("here", "there"):
+        blobs = store(url, tmp_path / folder)
+        blobs.bucket.holds = lambda _: pytest.fail("asked")  # type: ignore[union-attr, method-assign]  # to see it
+        assert blobs.holds(name)
+
+
 def test_what_is_nowhere_is_told(url: str, tmp_path: Path) -> None:
     blobs = store(url, tmp_path / "here")
     assert not blobs.holds(name_of(b"x"))
