@@ -7,20 +7,29 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from mpsearch.core.formats import Format, format_named
-from mpsearch.core.graph import LayerGraph
+from mpsearch.core.graph import LayerGraph, Op
 
 
 def bops_table(graph: LayerGraph, *, formats: Sequence[str], base: str) -> Int[ndarray, "L F"]:
     """Return multiply-accumulates x weight bits x activation bits of one inference.
 
     A format without an activation format computes with activations of the base. Lookups
-    multiply nothing. Source: Baskin et al. (2021), UNIQ, ACM Trans. Comput. Syst. 37,
+    multiply nothing. A product of two activations counts their bits twice. Source: Baskin et al. (2021), UNIQ, ACM Trans. Comput. Syst. 37,
     without their term for accumulators.
     """
     chosen = [format_named(name) for name in formats]
-    bits = [each.weight.bits * _activation_bits(each, base=base) for each in chosen]
+    inputs = [_activation_bits(each, base=base) for each in chosen]
+    weights = [each.weight.bits for each in chosen]
     return np.array(
-        [[layer.macs * layer.runs * each for each in bits] for layer in graph.layers],
+        [
+            [
+                layer.macs * layer.runs * one * other
+                for one, other in zip(
+                    inputs, inputs if layer.op is Op.PRODUCT else weights, strict=True
+                )
+            ]
+            for layer in graph.layers
+        ],
         dtype=np.int64,
     )
 

@@ -8,11 +8,12 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from mpsearch.core.formats import Granularity, TensorFormat, format_named
-from mpsearch.core.graph import Layer, LayerGraph
+from mpsearch.core.graph import Layer, LayerGraph, Op, second_input
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.cost.bops import repeats_weight
 from mpsearch.export import export_plan, weight_bytes
 from mpsearch.runtimes.one_layer import one_layer_onnx
+from mpsearch.runtimes.one_product import one_product_onnx
 
 _FLOAT_BYTES = 4  # the file keeps weights of both bases, and scales, in float32
 _BITS_PER_BYTE = 8
@@ -72,6 +73,8 @@ def stored_bytes(layer: Layer, format_name: str) -> int:
         >>> stored_bytes(layer, "w4g128")
         8704
     """
+    if layer.op is Op.PRODUCT:
+        return 0
     number = format_named(format_name).weight
     if number.is_plain:
         return layer.parameters * _FLOAT_BYTES
@@ -95,7 +98,10 @@ def _exported_bytes(layer: Layer, format_name: str, *, base: str) -> int:
     quantizer = ActivationQuantizer(
         scale=1.0, zero_point=0, low=0.0, high=1.0, method="none", samples=1
     )
-    quantizers: Mapping[str, ActivationQuantizer] = {layer.name: quantizer}
+    names = (layer.name, second_input(layer.name))
+    quantizers: Mapping[str, ActivationQuantizer] = dict.fromkeys(names, quantizer)
     plan = Plan(assignment={layer.name: format_name}, base=base, quantizers=quantizers)
+    if layer.op is Op.PRODUCT:
+        return weight_bytes(export_plan(one_product_onnx(layer), plan))
     weight = np.zeros(layer.weight_shape, dtype=np.float32)
     return weight_bytes(export_plan(one_layer_onnx(layer, weight, neighbour=False), plan))

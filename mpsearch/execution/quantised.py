@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from mpsearch.core.formats import BASES, format_named
+from mpsearch.core.graph import is_product_name
 from mpsearch.core.placement import LAYER_INPUTS
 from mpsearch.core.plan import Plan
 from mpsearch.errors import PlanError
@@ -87,7 +88,9 @@ def quantised(
             f"A plan cannot be applied to an untraced {type(model).__name__} without example "
             "inputs. Expected a TracedModel, or `example`. Pass a dict or tuple of tensors."
         )
-    deployed = quantised_model(trace_model(model, example, root=root), plan)
+    has_products = any(map(is_product_name, plan.assignment))
+    traced = trace_model(model, example, root=root, has_products=has_products)
+    deployed = quantised_model(traced, plan)
     with _calls_replaced(model, deployed):
         yield deployed
 

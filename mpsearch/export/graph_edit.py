@@ -7,6 +7,7 @@ from typing import Final, final
 
 import onnx
 
+from mpsearch.core.graph import is_product_name
 from mpsearch.errors import ModelError
 
 LAYER_KEY: Final = "mpsearch.layer"
@@ -21,7 +22,8 @@ _SHAPES: Final = frozenset({"Shape", "Size"})  # read the shape of a tensor, not
 class LayerNode:
     """One node that runs a layer, with the initialiser that holds its weight.
 
-    `transposed` tells that a Transpose stands between the initialiser and the node.
+    `transposed` tells that a Transpose stands between the initialiser and the node. A product
+    of two activations has no initialiser: "".
     """
 
     layer: str
@@ -33,6 +35,11 @@ class LayerNode:
     def weight_slot(self) -> int:
         """Return which input of the node is the weight."""
         return _WEIGHT_INPUT[self.node.op_type]
+
+    @property
+    def is_product(self) -> bool:
+        """Return whether it multiplies two activations."""
+        return not self.initializer
 
     @property
     def input_slot(self) -> int:
@@ -89,6 +96,8 @@ def _layer_node(
     transposed = name in producers and producers[name].op_type == "Transpose"
     if transposed:
         name = producers[name].input[0]
+    if name not in initializers and is_product_name(layer):
+        return LayerNode(layer=layer, node=node, initializer="", transposed=False)
     if name not in initializers:
         raise ModelError(
             f"The weight {name!r} of layer {layer!r} is computed in the graph. Expected an "

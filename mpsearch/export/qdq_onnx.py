@@ -17,10 +17,10 @@ from onnx import helper, numpy_helper
 
 from mpsearch.core.files import to_json
 from mpsearch.core.formats import Format, format_named
-from mpsearch.core.graph import Op
+from mpsearch.core.graph import Op, second_input
 from mpsearch.core.placement import ADDITION_KEY, LAYER_INPUTS, OWN_SLOT_KEY, PLACEMENTS
 from mpsearch.core.plan import ActivationQuantizer, Plan
-from mpsearch.errors import PlanError
+from mpsearch.errors import FormatError, PlanError
 from mpsearch.export.exporter import AbstractExporter
 from mpsearch.export.graph_edit import (
     LAYER_KEY,
@@ -36,6 +36,7 @@ from mpsearch.export.quantised_weights import (
     check_takes,
     input_numbers,
     is_dynamic,
+    product_numbers,
 )
 from mpsearch.export.residual_adds import quantise_additions_
 
@@ -91,6 +92,9 @@ class _Edit:
     def quantise_(self, found: LayerNode, format_: Format) -> None:
         """Make one layer node read its quantised weight and, in w8a8, its quantised input."""
         node = found.node
+        if found.is_product:
+            self._quantise_product_(found, format_)
+            return
         op = OP_OF[node.op_type]
         check_takes(format_, layer=found.layer, op=op)
         if op is Op.EMBEDDING and format_.weight.bits == _GATHERED_BITS:
@@ -108,6 +112,19 @@ class _Edit:
             numbers = input_numbers(self._quantizer(found.layer), format_.activation)
             node.input[found.input_slot] = self._quantised_input(
                 node.input[found.input_slot], numbers, found=found
+            )
+
+    def _quantise_product_(self, found: LayerNode, format_: Format) -> None:
+        """Make a product of two activations read codes on both sides."""
+        if not format_.is_of_inputs:
+            raise FormatError(
+                f"Product {found.layer!r} asks for {format_.name!r}. Expected a format of inputs "
+                "alone, since it has no weight. Choose a8 or the base."
+            )
+        for slot, key in enumerate((found.layer, second_input(found.layer))):
+            numbers = product_numbers(self._quantizer(found.layer, key=key))
+            found.node.input[slot] = self._quantised_input(
+                found.node.input[slot], numbers, found=found, key=key
             )
 
     def place_nodes_(self) -> None:
@@ -152,21 +169,27 @@ class _Edit:
             )
         return name
 
-    def _quantizer(self, layer: str) -> ActivationQuantizer:
-        if layer not in self.plan.quantizers:
+    def _quantizer(self, layer: str, *, key: str | None = None) -> ActivationQuantizer:
+        wanted = layer if key is None else key
+        if wanted not in self.plan.quantizers:
             raise PlanError(
                 f"Layer {layer!r} is in {self.plan.assignment[layer]!r} but the plan has no "
                 f"quantiser for its input. Expected one among its {len(self.plan.quantizers)} "
                 "quantisers. Search again with calibration data."
             )
-        return self.plan.quantizers[layer]
+        return self.plan.quantizers[wanted]
 
     def _quantised_input(
-        self, tensor: str, numbers: tuple[ndarray, ndarray], *, found: LayerNode
+        self,
+        tensor: str,
+        numbers: tuple[ndarray, ndarray],
+        *,
+        found: LayerNode,
+        key: str | None = None,
     ) -> str:
         # One pair per layer, so that bytes are a sum over layers; runtimes merge equal pairs.
-        key = (tensor, found.layer)
-        if key not in self.inputs:
+        place = (tensor, found.layer if key is None else key)
+        if place not in self.inputs:
             name = f"{tensor}.quantized.{len(self.inputs)}"
             scale, zero, codes = f"{name}.scale", f"{name}.zero_point", f"{name}.codes"
             self.model.graph.initializer.extend(
@@ -182,8 +205,8 @@ class _Edit:
                     ),
                 ]
             )
-            self.inputs[key] = name
-        return self.inputs[key]
+            self.inputs[place] = name
+        return self.inputs[place]
 
     def _measured_input(self, tensor: str, *, found: LayerNode) -> str:
         """Return the input in codes whose range is that of the tensor, found at run time."""

@@ -24,6 +24,7 @@ from mpsearch.quant.integer import QuantisedTensor, quantise_weight
 STORED_AS: Final = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
 _FLOAT8: Final = np.dtype(ml_dtypes.float8_e4m3fn)
 _INPUT_BITS: Final = 8
+_MIDDLE_CODE: Final = 128
 OP_OF: Final = {
     "MatMul": Op.LINEAR,
     "Gemm": Op.LINEAR,
@@ -103,6 +104,16 @@ def input_numbers(quantizer: ActivationQuantizer, number: TensorFormat) -> tuple
         scale = float8_input_scale(quantizer)
         return np.array(scale, dtype=np.float32), np.zeros((), dtype=_FLOAT8)
     zero = np.array(quantizer.zero_point, dtype=np.uint8)
+    return np.array(quantizer.scale, dtype=np.float32), zero
+
+
+def product_numbers(quantizer: ActivationQuantizer) -> tuple[ndarray, ndarray]:
+    """Return scale and zero point of an input of a product, whose kernels take no offsets.
+
+    Signed codes then have the zero point 0, as OpenVINO asks for.
+    """
+    is_signed = quantizer.zero_point == _MIDDLE_CODE
+    zero = np.zeros((), np.int8) if is_signed else np.array(quantizer.zero_point, np.uint8)
     return np.array(quantizer.scale, dtype=np.float32), zero
 
 

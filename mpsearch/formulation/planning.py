@@ -1,11 +1,12 @@
 """An assignment becomes a plan, with the forecast that the tables make of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Final
 
 from mpsearch.core.formats import format_named
+from mpsearch.core.graph import is_product_name, second_input
 from mpsearch.core.hardware import Resource
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.tables import CostTable, SensitivityTable
@@ -56,7 +57,7 @@ def plan_of(
         workloads=cost.workloads,
         quantizers={
             layer: sensitivity.quantizers[layer]
-            for layer, name in assignment.items()
+            for layer, name in _inputs(assignment)
             if _needs_quantizer(name)
         },
         budgets=tuple(budgets),
@@ -92,6 +93,14 @@ def _tails(cost: CostTable, *, spend: Mapping[str, float]) -> dict[str, float]:
         if ratios:
             found[tail] = spend[name] * median(ratios)
     return found
+
+
+def _inputs(assignment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the key of each input's quantiser and its format: two of a product."""
+    for layer, name in assignment.items():
+        yield layer, name
+        if is_product_name(layer):
+            yield second_input(layer), name
 
 
 def _needs_quantizer(name: str) -> bool:

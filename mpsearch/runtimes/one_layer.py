@@ -20,6 +20,7 @@ from mpsearch.export.weight_layout import swapped_in_groups
 from mpsearch.quant.integer import quantise_weight
 from mpsearch.runtimes.comparison import compare_numbers
 from mpsearch.runtimes.kernel_check import found_support
+from mpsearch.runtimes.one_product import try_product
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
 
 _LOG = logging.getLogger("mpsearch.runtimes")
@@ -44,6 +45,8 @@ def try_layer(runtime: AbstractRuntime, layer: Layer, *, format_name: str, base:
     layer that does not compile or run, or whose numbers are off or not finite, has no support,
     and a log says why.
     """
+    if layer.op is Op.PRODUCT:
+        return try_product(runtime, layer, format_name=format_name, base=base)
     weight, inputs = _numbers(layer)
     format_ = format_named(format_name)
     # A layer with 8-bit inputs of its own needs no neighbour that has them.

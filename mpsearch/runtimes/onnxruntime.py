@@ -41,6 +41,7 @@ class OnnxRuntime(AbstractRuntime):
 
     name: ClassVar[str] = "onnxruntime"
     formats: ClassVar[tuple[str, ...]] = ("w8a8", "w8a8-dynamic", "w8", "w4g128", "w4")
+    product_formats: ClassVar[tuple[str, ...]] = ("a8",)
     revision: ClassVar[int] = 1
 
     @property

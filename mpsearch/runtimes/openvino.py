@@ -36,6 +36,7 @@ class OpenVino(AbstractRuntime):
 
     name: ClassVar[str] = "openvino"
     formats: ClassVar[tuple[str, ...]] = ("w8a8", "w8", "w4g128", "w4")
+    product_formats: ClassVar[tuple[str, ...]] = ("a8",)
     revision: ClassVar[int] = 2
 
     @property

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from mpsearch.core.cache import Cache, content_hash
 from mpsearch.core.formats import format_named
-from mpsearch.core.graph import Layer
+from mpsearch.core.graph import Layer, Op
 from mpsearch.core.hardware import Device, Support, Workload
 from mpsearch.core.machine import this_processor
 from mpsearch.core.plan import Plan
@@ -123,6 +123,8 @@ class AbstractRuntime(ABC):
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
+    product_formats: ClassVar[tuple[str, ...]] = ()
+    """Of products of two activations, which take no others."""
     revision: ClassVar[int]
     """Raised when the same request would give another answer; part of cache keys."""
 
@@ -182,7 +184,8 @@ class AbstractRuntime(ABC):
             return Support.NATIVE if format_name == base else Support.NONE
         # Clipping moves scales, and kernels do not care which.
         layout = format_.layout
-        if not self._offers(layout):
+        is_product = layer.op is Op.PRODUCT
+        if not (layout in self.product_formats if is_product else self._offers(layout)):
             return Support.NONE
         key = content_hash(asdict(self.device(1)), self.revision, layer.signature, layout, base)
         known = None if cache is None else cache.get(_CACHED, key)

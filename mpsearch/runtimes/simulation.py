@@ -29,6 +29,7 @@ class Simulation(AbstractRuntime):
         for name, format_ in FORMATS.items()
         if format_.weight.granularity is Granularity.CHANNEL and format_.activation is None
     )
+    product_formats: ClassVar[tuple[str, ...]] = ("a8",)
     revision: ClassVar[int] = 2
 
     @property

@@ -16,7 +16,7 @@ def reference_assignments(
     formats: Sequence[str],
     support: Mapping[str, Mapping[str, Support]],
 ) -> tuple[dict[str, str], ...]:
-    """Return the assignment of every (format for Linear and Conv, format for embeddings).
+    """Return the assignment of every (format for Linear and Conv, for embeddings, for products).
 
     A layer that cannot take its format stays in the base.
 
@@ -29,14 +29,18 @@ def reference_assignments(
         formats: Formats on offer, the base among them or not.
         support: How the runtime treats each layer name in each format.
     """
-    embeddings = [layer.name for layer in graph.layers if layer.op is Op.EMBEDDING]
-    others = [layer.name for layer in graph.layers if layer.op is not Op.EMBEDDING]
+    own = {op: [layer.name for layer in graph.layers if layer.op is op] for op in Op}
+    embeddings, products = own[Op.EMBEDDING], own[Op.PRODUCT]
+    others = [name for name in graph.names if name not in {*embeddings, *products}]
     found: dict[tuple[str, ...], dict[str, str]] = {}
-    for main, small in product(
-        _usable(others, base=base, formats=formats, support=support),
-        _usable(embeddings, base=base, formats=formats, support=support),
+    for main, small, inputs in product(
+        *(
+            _usable(names, base=base, formats=formats, support=support)
+            for names in (others, embeddings, products)
+        )
     ):
         wanted = dict.fromkeys(others, main) | dict.fromkeys(embeddings, small)
+        wanted |= dict.fromkeys(products, inputs)
         assignment = {
             name: wanted[name] if _takes(support, layer=name, format_=wanted[name]) else base
             for name in graph.names

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mpsearch.core.formats import BASES, format_named
-from mpsearch.core.graph import Op
+from mpsearch.core.graph import Op, is_product_name
 from mpsearch.core.plan import Plan
 from mpsearch.errors import PlanError
 from mpsearch.execution.dynamic import dynamic_group_of
@@ -37,6 +37,9 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     """
     result = copy.deepcopy(model).eval()
     for layer, name in plan.assignment.items():
+        if is_product_name(layer):
+            _refuse_product(layer, name, base=plan.base)
+            continue
         format_ = format_named(name)
         owner = _owner(result, layer)
         weight = owner.get_parameter("weight")
@@ -50,6 +53,15 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     if plan.base == "bf16":
         _run_in_bfloat16_(result)
     return result
+
+
+def _refuse_product(layer: str, name: str, *, base: str) -> None:
+    """Refuse a product in a format of its own: it is no module whose inputs could be rounded."""
+    if name != base:
+        raise PlanError(
+            f"The plan has the product {layer!r} in {name!r}. Expected it in the base {base!r}: a "
+            "module cannot say it. Use mpsearch.execution.quantised, or run the exported file."
+        )
 
 
 def _owner(model: nn.Module, layer: str) -> nn.Module:

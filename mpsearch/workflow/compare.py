@@ -27,7 +27,13 @@ from mpsearch.sensitivity.divergence import divergence_unit
 from mpsearch.solvers import solve
 from mpsearch.workflow.changes import metric_named
 from mpsearch.workflow.measure import Measured, measure_prepared
-from mpsearch.workflow.prepare import ModelSource, Prepared, TaskSource, prepare
+from mpsearch.workflow.prepare import (
+    ModelSource,
+    Prepared,
+    TaskSource,
+    offers_products,
+    prepare,
+)
 from mpsearch.workflow.reading import DataSource
 from mpsearch.workflow.solve import resolved
 
@@ -128,6 +134,7 @@ def compare_metrics(  # noqa: PLR0913  # as `mpsearch.search`
         cache=cache,
         progress=progress,
         ranges=ranges,
+        has_products=offers_products(formats),
     )
     measured = measure_prepared(
         prepared,
@@ -153,12 +160,9 @@ def compare_metrics(  # noqa: PLR0913  # as `mpsearch.search`
         )
         for name in tracked(metrics, "verify plans", total=len(metrics), progress=progress)
     )
+    agreement, unit = rank_agreement([*tables.values()]), divergence_unit(prepared.task)
     return Comparison(
-        results=results,
-        agreement=rank_agreement([tables[name] for name in metrics]),
-        unit=divergence_unit(prepared.task),
-        budgets=limits,
-        advice=advice_of(results),
+        results=results, agreement=agreement, unit=unit, budgets=limits, advice=advice_of(results)
     )
 
 

@@ -7,7 +7,7 @@ from mpsearch.core.plan import Plan
 from mpsearch.errors import PlanError
 from mpsearch.export import EXPORTERS
 from mpsearch.tracing import TracedModel, base_onnx
-from mpsearch.workflow.prepare import ModelSource, traced_source
+from mpsearch.workflow.prepare import ModelSource, names_products, traced_source
 from mpsearch.workflow.reading import DataSource
 
 
@@ -29,7 +29,7 @@ def export(
             "The plan is of runtime 'simulation', which has no executable. Expected a plan of "
             "'openvino'. Search with runtime='openvino', or use mpsearch.apply."
         )
-    traced = traced_source(model, example=example)
+    traced = traced_source(model, example=example, has_products=names_products(plan))
     check_model(plan, traced)
     exported = EXPORTERS[exporter].export(base_onnx(traced), plan)
     write_atomically(path, exported.SerializeToString())

@@ -31,7 +31,7 @@ def supported(
         layer.name: {
             name: found[layer.name][name]
             for name in (base, *formats)
-            if name == base or narrowed is None or name in narrowed[layer.op]
+            if name == base or narrowed is None or name in narrowed.get(layer.op, ())
         }
         for layer in graph.layers
     }

@@ -1,6 +1,6 @@
 """Model and data made ready to measure: traced, split, spilled to the cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from mpsearch.core.cache import Cache, default_cache_folder
+from mpsearch.core.formats import format_named
+from mpsearch.core.graph import is_product_name
 from mpsearch.core.hardware import Workload
+from mpsearch.core.plan import Plan
 from mpsearch.core.progress import Progress, tracked
 from mpsearch.errors import DataError, UsageError
 from mpsearch.execution import run
@@ -103,8 +106,12 @@ def prepare(
     progress: Progress | None,
     ranges: str = DEFAULT_RANGE_METHOD,
     pairs: str = JOINTLY,
+    has_products: bool = False,
 ) -> Prepared:
     """Read model and data once and trace the model.
+
+    With `has_products`, products of two activations are layers; see `offers_products`. A model
+    that is given traced stays as it is.
 
     Raises:
         UsageError: There are no such ranges or pairs.
@@ -116,12 +123,13 @@ def prepare(
     store = Cache(folder=Path(cache) if cache else default_cache_folder())
     steps = tracked(("model", "data", "trace", "export"), _PHASE, total=4, progress=progress)
     next(steps)
-    source = _loaded(model)
+    source = _loaded(model, has_products=has_products)
     next(steps)
     reader = Reader(source=source, folder=store.folder, model=_folder_of(model))
     parts = _split(reader, calibration=calibration, validation=validation, test=test)
     next(steps)
-    traced = _with_runs(_traced(source, parts[0]), source=source, calibration=calibration)
+    plain = _traced(source, parts[0], has_products=has_products)
+    traced = _with_runs(plain, source=source, calibration=calibration)
     next(steps)
     base = None if runtime == "simulation" else base_onnx(traced)
     next(steps, None)
@@ -142,24 +150,42 @@ def prepare(
     )
 
 
-def traced_source(model: ModelSource, *, example: DataSource | None = None) -> TracedModel:
+def offers_products(formats: Sequence[str] | None) -> bool:
+    """Return whether a format is asked for that products of two activations take.
+
+    Only then are they layers: plans without such a format stay as they always were.
+    """
+    return any(format_named(name).is_of_inputs for name in formats or ())
+
+
+def names_products(plan: Plan) -> bool:
+    """Return whether products of two activations are among the layers of a plan."""
+    return any(map(is_product_name, plan.assignment))
+
+
+def traced_source(
+    model: ModelSource, *, example: DataSource | None = None, has_products: bool = False
+) -> TracedModel:
     """Return the traced model; a module or ONNX file with the first batch of `example`.
 
     Raises:
         DataError: It needs an example and none is given.
     """
-    source = _loaded(model)
+    source = _loaded(model, has_products=has_products)
     if isinstance(source, TracedModel):
         return source
     if isinstance(source, LoadedModel) and example is None:
-        return trace_model(source.module, source.example, root=source.root)
+        return trace_model(
+            source.module, source.example, root=source.root, has_products=has_products
+        )
     if example is None:
         raise DataError(
             f"A {type(source).__name__} is given without data. Expected an example of its inputs, "
             "since a module is traced by running it. Pass the calibration data as `example`."
         )
     with TemporaryDirectory() as folder:
-        return _traced(source, Reader(source=source, folder=Path(folder)).read(example))
+        data = Reader(source=source, folder=Path(folder)).read(example)
+        return _traced(source, data, has_products=has_products)
 
 
 def _check_pairs(pairs: str) -> None:
@@ -174,9 +200,9 @@ def _folder_of(model: ModelSource) -> Path | None:
     return Path(model) if isinstance(model, str | Path) and Path(model).is_dir() else None
 
 
-def _loaded(model: ModelSource) -> Loaded:
+def _loaded(model: ModelSource, *, has_products: bool) -> Loaded:
     if isinstance(model, ExportedProgram):
-        return trace_program(model)
+        return trace_program(model, has_products=has_products)
     if not isinstance(model, str | Path):
         return model
     path = Path(model)
@@ -201,7 +227,7 @@ def _split(
     return fitting, checking, held_out
 
 
-def _traced(source: Loaded, calibration: Dataset) -> TracedModel:
+def _traced(source: Loaded, calibration: Dataset, *, has_products: bool) -> TracedModel:
     if isinstance(source, TracedModel):
         return source
     first = next(iter(calibration))
@@ -216,10 +242,10 @@ def _traced(source: Loaded, calibration: Dataset) -> TracedModel:
         )
     example = {name: first[name] for name in names}
     if isinstance(source, LoadedModel | LoadedPipeline):
-        return trace_model(source.module, example, root=source.root)
+        return trace_model(source.module, example, root=source.root, has_products=has_products)
     if isinstance(source, OnnxModel):
-        return trace_onnx(source, example)
-    return trace_model(source, example)
+        return trace_onnx(source, example, has_products=has_products)
+    return trace_model(source, example, has_products=has_products)
 
 
 def _with_runs(traced: TracedModel, *, source: Loaded, calibration: DataSource) -> TracedModel:

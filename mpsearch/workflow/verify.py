@@ -12,7 +12,7 @@ from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
 from mpsearch.workflow.export import check_model
 from mpsearch.workflow.measure import runtime_named
-from mpsearch.workflow.prepare import ModelSource, TaskSource, prepare
+from mpsearch.workflow.prepare import ModelSource, TaskSource, names_products, prepare
 from mpsearch.workflow.reading import DataSource
 
 
@@ -56,6 +56,7 @@ def verify(
         workloads={each.name: each.shapes for each in plan.workloads},
         cache=cache,
         progress=progress,
+        has_products=names_products(plan),
     )
     check_model(plan, prepared.traced)
     contest = Contest(

@@ -9,7 +9,7 @@ from mpsearch.formulation import parse_budgets
 from mpsearch.search import HoldsContests, Judged, SearchSpace, search_rounds
 from mpsearch.tasks.drop import DropBound
 from mpsearch.workflow.solve import FrontPoint, frontier, resolved, yardsticks_of
-from mpsearch.workflow.within_drop import certify
+from mpsearch.workflow.within_drop import certify, drop_bound
 
 _FRONT_POINTS: Final = 16
 
@@ -32,6 +32,22 @@ class Wanted:
     budgets: Mapping[str, str | float]
     bound: DropBound | None
     minimise: str
+
+    @staticmethod
+    def of(
+        budgets: Mapping[str, str | float] | None,
+        *,
+        max_drop: float | None,
+        drop_of: str | None,
+        minimise: str,
+    ) -> "Wanted":
+        """Return what the arguments of `mpsearch.search` ask for.
+
+        Raises:
+            UsageError: A budget cannot be read, or the drop is no positive number.
+        """
+        bound = None if max_drop is None else drop_bound(max_drop, measure=drop_of)
+        return Wanted(budgets=budgets or {}, bound=bound, minimise=minimise)
 
     def __post_init__(self) -> None:
         if self.bound is None or self.budgets:
