@@ -1,7 +1,8 @@
 """`mpsearch doctor`: what this machine can do, and what is missing."""
 
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, final
 
 from rich.text import Text
 
@@ -11,6 +12,7 @@ from mpsearch.cli.shown import stacked, table_of
 from mpsearch.cli.words import size
 from mpsearch.core.cache import Cache, default_cache_folder
 from mpsearch.core.machine import installed_versions, this_processor
+from mpsearch.errors import MissingPackageError, UnsupportedFeatureError
 from mpsearch.worker.sandbox.probe import layers_that_hold, tries_refused
 
 # Import name, name on the package index, what it is for, the extra that installs it.
@@ -40,6 +42,15 @@ _PACKAGES: Final = (
 _PLANNING: Final = ("mpsearch", "numpy", "scipy", "highspy", "pulp")
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class GpuFound:
+    """The GPU that torch would use, or what is missing for one."""
+
+    name: str = ""
+    missing: str = ""
+
+
 def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
     """Show what this machine can do and what is missing."""
     with session(as_json=as_json) as run:
@@ -51,10 +62,12 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
             if find_spec(module) is None
         ]
         versions = installed_versions([*_PLANNING, *(name for _, name, _, _ in _PACKAGES)])
+        gpu = _gpu()
         runtimes = {
             "openvino": find_spec("openvino") is not None,
             "onnxruntime": find_spec("onnxruntime") is not None,
             "torch": find_spec("torch") is not None,
+            "torch_cuda": not gpu.missing,
             "simulation": True,
         }
         refused = tries_refused()
@@ -64,6 +77,7 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
                 "processor": processor,
                 "versions": versions,
                 "runtimes": runtimes,
+                "gpu": gpu,
                 "cache": {"folder": store.folder, "bytes": held},
                 "missing": missing,
                 "sandbox": {"layers": layers_that_hold(refused), "refused": refused},
@@ -77,6 +91,7 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
                         ("cores", processor.cores),
                         ("instructions", " ".join(processor.flags) or "unknown"),
                         ("runtimes", " ".join(name for name, found in runtimes.items() if found)),
+                        ("GPU", gpu.name or gpu.missing),
                         ("sandbox", " ".join(layers_that_hold(refused)) or "no layer holds"),
                         ("cache", f"{store.folder}, {size(float(sum(held.values())))}"),
                     ],
@@ -89,3 +104,14 @@ def doctor(*, folder: CacheFolder = None, as_json: Json = False) -> None:
                 else Text("Nothing is missing."),
             ),
         )
+
+
+def _gpu() -> GpuFound:
+    if find_spec("torch") is None or find_spec("onnx") is None:
+        return GpuFound(missing="torch and onnx are needed to see one")
+    from mpsearch.runtimes.torch_cuda import TorchCuda
+
+    try:
+        return GpuFound(name=TorchCuda().device(1).name)
+    except (MissingPackageError, UnsupportedFeatureError) as error:
+        return GpuFound(missing=str(error).partition(". ")[0])

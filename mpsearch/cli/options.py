@@ -130,7 +130,7 @@ Fixed: TypeAlias = Annotated[
     typer.Option("--fix", metavar="LAYER=FORMAT", help="Pin a layer or pattern. Repeatable."),
 ]
 Runtime: TypeAlias = Annotated[
-    str, typer.Option("--runtime", help="openvino, onnxruntime, torch or simulation.")
+    str, typer.Option("--runtime", help="openvino, onnxruntime, torch, torch_cuda or simulation.")
 ]
 Workloads: TypeAlias = Annotated[
     list[str] | None,

@@ -17,10 +17,10 @@ from mpsearch.export import export_plan
 from mpsearch.export.graph_edit import LAYER_KEY
 from mpsearch.export.quantised_weights import is_dynamic
 from mpsearch.export.weight_layout import swapped_in_groups
-from mpsearch.quant.integer import quantise_weight
+from mpsearch.quant import QUANTIZERS
+from mpsearch.quant.float8 import float8_input_scale, round_to_float8
 from mpsearch.runtimes.comparison import compare_numbers
 from mpsearch.runtimes.kernel_check import found_support
-from mpsearch.runtimes.one_product import try_product
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
 
 _LOG = logging.getLogger("mpsearch.runtimes")
@@ -31,6 +31,9 @@ _NEIGHBOUR: Final = "neighbour"
 _SCALE: Final = 8.0 / 255  # inputs of the trial are cut at four standard deviations
 _ZERO_POINT: Final = 128
 _CODES: Final = 255
+_QUANTIZER: Final = ActivationQuantizer(
+    scale=_SCALE, zero_point=_ZERO_POINT, low=-4.0, high=4.0, method="trial", samples=1
+)
 # Kernels add in other orders, in bf16, or quantise inputs in groups of their own: under 3 %.
 # Numbers that are wrong (a transposed scale, a dropped zero point) are off by 20 % and more.
 _LARGEST_ERROR: Final = 0.05
@@ -38,19 +41,19 @@ _MOST_ROWS: Final = 2048
 _RANKED: Final = (Support.NONE, Support.STORAGE, Support.NATIVE)
 
 
-def try_layer(runtime: AbstractRuntime, layer: Layer, *, format_name: str, base: str) -> Support:
+def try_layer(
+    runtime: AbstractRuntime, layer: Layer, *, format_name: str, base: str, mixes: bool = True
+) -> Support:
     """Return the support found: the worse of alone and beside a layer of 8-bit inputs.
 
     A runtime may treat weights in another way once any input of the file is quantised. A
     layer that does not compile or run, or whose numbers are off or not finite, has no support,
-    and a log says why.
+    and a log says why. Without `mixes` the runtime treats each layer by itself, and alone is all.
     """
-    if layer.op is Op.PRODUCT:
-        return try_product(runtime, layer, format_name=format_name, base=base)
     weight, inputs = _numbers(layer)
     format_ = format_named(format_name)
     # A layer with 8-bit inputs of its own needs no neighbour that has them.
-    neighbours = (False,) if format_.activation is not None else (False, True)
+    neighbours = (False,) if format_.activation is not None or not mixes else (False, True)
     try:
         built = [
             _build(
@@ -104,11 +107,15 @@ def _expected(
     runtime: AbstractRuntime, layer: Layer, *, format_: Format, weight: ndarray, inputs: ndarray
 ) -> dict[str, ndarray]:
     """Run the layer in fp32 on weights and inputs that were quantised and put back."""
-    stored = quantise_weight(weight, format_.weight).dequantise()
+    number = format_.weight
+    stored = QUANTIZERS[number.kind].fake_quantise(weight, number)
     if is_dynamic(format_):
         scale = np.float32(np.ptp(inputs)) / np.float32(_CODES)
         zero = np.rint(-inputs.min() / scale)
         inputs = ((np.rint(inputs / scale) + zero).clip(0, _CODES) - zero) * scale
+    elif format_.activation is not None and format_.activation.kind == "floating":
+        step = np.float32(float8_input_scale(_QUANTIZER))
+        inputs = round_to_float8(inputs / step) * step
     elif format_.activation is not None and layer.op is not Op.EMBEDDING:
         codes = np.clip(np.rint(inputs / np.float32(_SCALE)) + _ZERO_POINT, 0, 255)
         inputs = ((codes - _ZERO_POINT) * np.float32(_SCALE)).astype(np.float32)
@@ -133,13 +140,10 @@ def _numbers(layer: Layer) -> tuple[ndarray, ndarray]:
 
 
 def _plan(layer: Layer, format_: Format, *, base: str, beside: bool) -> Plan:
-    quantizer = ActivationQuantizer(
-        scale=_SCALE, zero_point=_ZERO_POINT, low=-4.0, high=4.0, method="trial", samples=1
-    )
     return Plan(
         assignment={layer.name: format_.name} | ({_NEIGHBOUR: "w8a8"} if beside else {}),
         base=base,
-        quantizers={layer.name: quantizer, _NEIGHBOUR: quantizer},
+        quantizers={layer.name: _QUANTIZER, _NEIGHBOUR: _QUANTIZER},
     )
 
 

@@ -17,7 +17,8 @@ from mpsearch.runtimes.torch_lowering import lowered
 
 BASE: Final = "base"
 # Named in text, so that deployment in another runtime needs no torch.
-_EXECUTABLE: Final = "mpsearch.runtimes.torch_executable"
+EXECUTABLE: Final = "mpsearch.runtimes.torch_executable"
+_PLACE: Final = "mpsearch.runtimes.torch_place"
 
 
 @final
@@ -32,7 +33,7 @@ class TorchCpu(AbstractRuntime):
     @property
     def bases(self) -> tuple[str, ...]:
         """Return fp32, and bf16 where oneDNN has kernels for it on this processor."""
-        return ("fp32", "bf16") if _module().has_bfloat16() else ("fp32",)
+        return ("fp32", "bf16") if torch_module(EXECUTABLE).has_bfloat16() else ("fp32",)
 
     def device(self, threads: int) -> Device:
         """Return this processor under this version of torch."""
@@ -71,10 +72,11 @@ class TorchCpu(AbstractRuntime):
         profile: bool,
     ) -> AbstractExecutable:
         base = settings.get(BASE, "fp32")
-        built: AbstractExecutable = _module().TorchExecutable(
+        built: AbstractExecutable = torch_module(EXECUTABLE).TorchExecutable(
             model=model,
             lowered=lowered(model, base=base),
             base=base,
+            place=torch_module(_PLACE).OneDnn(),
             threads=threads,
             shapes=None if workload is None else workload.shapes,
             profiled=profile,
@@ -82,11 +84,16 @@ class TorchCpu(AbstractRuntime):
         return built
 
 
-def _module() -> Any:  # noqa: ANN401 - a module that is loaded where torch is used
+def torch_module(name: str) -> Any:  # noqa: ANN401 - a module that is loaded where torch is used
+    """Return one of our modules that need torch.
+
+    Raises:
+        MissingPackageError: Torch is not installed.
+    """
     try:
-        return importlib.import_module(_EXECUTABLE)
+        return importlib.import_module(name)
     except ImportError as error:
         raise MissingPackageError(
-            "Package 'torch' is not installed. Expected it for running plans of runtime 'torch'. "
+            "Package 'torch' is not installed. Expected it for running plans of runtimes of torch. "
             "Install it with `pip install 'mpsearch[search]'`."
         ) from error

@@ -1,4 +1,4 @@
-"""A model in torch on the CPU: running it, and hearing from oneDNN what really runs."""
+"""A model in torch: running it at a place, and hearing there what really runs."""
 
 import time
 from collections import defaultdict
@@ -16,25 +16,17 @@ from mpsearch.core.plan import Plan
 from mpsearch.errors import DataError, DeploymentError, ModelError, UsageError
 from mpsearch.export.graph_edit import LAYER_KEY, constant_layers, metadata
 from mpsearch.runtimes.kernel_check import check_kernels
-from mpsearch.runtimes.onednn_log import Executed, listening
 from mpsearch.runtimes.runtime import AbstractExecutable, Kernel, NodeTime
-from mpsearch.runtimes.torch_kernels import operators
 from mpsearch.runtimes.torch_lowering import Lowered
-from mpsearch.runtimes.torch_program import Program, Step, record
+from mpsearch.runtimes.torch_place import AbstractPlace
+from mpsearch.runtimes.torch_program import Program, record
+from mpsearch.tracing.onnx_import.call import Operators
 from mpsearch.tracing.onnx_import.checks import versions_of
 from mpsearch.tracing.onnx_import.graph import graph_of
 from mpsearch.tracing.onnx_import.module import OnnxModule
 from mpsearch.tracing.onnx_import.tensors import read_tensor
 
 _BASES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_TYPES: Final = {
-    torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "i8", torch.uint8: "u8",
-}  # fmt: skip
-_SIGNED: Final = {"s8": "i8", "s4": "i4"}  # oneDNN's words for what other runtimes call so
-_KIND_OF: Final = {
-    "Gather": "Gather", "Conv": "Convolution", "ConvTranspose": "Convolution",
-}  # fmt: skip
-_PRODUCT: Final = "FullyConnected"
 _KEPT: Final = 8  # programs of different shapes; an older one is recorded again
 _TRIED: Final = 8  # of a size that the file leaves open, when kernels are asked for before a run
 _COUNTED_SECONDS: Final = 0.1
@@ -49,7 +41,7 @@ def has_bfloat16() -> bool:
 
 @final
 class TorchExecutable(AbstractExecutable):
-    """A model as programs of operators, one for each shape; made by `TorchCpu.build`."""
+    """A model as programs of operators, one for each shape; made by runtimes of torch."""
 
     def __init__(
         self,
@@ -57,12 +49,15 @@ class TorchExecutable(AbstractExecutable):
         model: onnx.ModelProto,
         lowered: Lowered,
         base: str,
+        place: AbstractPlace,
         threads: int,
         shapes: Mapping[str, tuple[int, ...]] | None,
         profiled: bool,
     ) -> None:
         self._graph = lowered.model.graph
         self._base = _BASES[base]
+        self._place = place
+        self._works = lowered.works
         self._threads = threads
         self._shapes = shapes
         self._profiled = profiled
@@ -71,7 +66,7 @@ class TorchExecutable(AbstractExecutable):
         self._operators = {n.output[0]: n.op_type for n in self._graph.node if n.output}
         held = {tensor.name for tensor in self._graph.initializer}
         self._inputs = {v.name: v for v in model.graph.input if v.name not in held}
-        self._module = _importable(lowered, base=self._base)
+        self._module = _importable(lowered, own=place.operators(lowered, base=self._base))
         self._programs: dict[tuple[tuple[int, ...], ...], Program] = {}
         self._bound: tuple[Tensor, ...] = ()
         self._program: Program | None = None
@@ -88,20 +83,19 @@ class TorchExecutable(AbstractExecutable):
         assert self._program is not None
         with self._computing():
             self._program(*self._bound)
+            self._place.wait()
 
     def kernels(self) -> dict[str, Kernel]:
-        """Return {layer: the kernel that runs it}, as oneDNN reports while it runs."""
-        inputs = self._bound or self._made_up()
+        """Return {layer: the kernel that runs it}, as the place tells while it runs."""
+        program, inputs = self._current()
         found = {layer: Kernel.folded() for layer in self._constant}
         with self._computing():
-            for step in self._program_for(inputs).steps(inputs):
+            for step in program.steps(inputs):
                 layer = self._layers.get(step.tensor)
                 if layer is None:
                     step.run()
                     continue
-                with listening() as heard:
-                    step.run()
-                kernel = self._kernel(step, heard=heard)
+                kernel = self._place.watched(step, operator=self._operators[step.tensor])
                 if kernel is not None:
                     found[layer] = kernel
         return found
@@ -119,7 +113,7 @@ class TorchExecutable(AbstractExecutable):
         runs, start = 0, time.perf_counter()
         with self._computing():
             while runs < _FEWEST_COUNTED or time.perf_counter() - start < _COUNTED_SECONDS:
-                seconds, signatures = _timed(self._program, self._bound)
+                seconds, signatures = self._timed()
                 runs += 1
                 for name, each in seconds.items():
                     times[name].append(each)
@@ -135,6 +129,13 @@ class TorchExecutable(AbstractExecutable):
             for name, each in times.items()
         ]
 
+    def own_peak_bytes(self) -> int | None:
+        """Return what the place counts in one more run; None where it counts nothing."""
+        if self._program is None:
+            return None
+        with self._computing():
+            return self._place.peak_bytes(self.infer, given=self._bound)
+
     def assert_kernels(self, plan: Plan) -> None:
         """Check that each layer of the plan runs in its format."""
         check_kernels(plan, self.kernels())
@@ -142,18 +143,14 @@ class TorchExecutable(AbstractExecutable):
     def _run(self, inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
         bound = tuple(self._fitting(name, inputs[name]) for name in self._inputs)
         program = self._program_for(bound)
-        self._bound, self._program = bound, program
         try:
             with self._computing():
-                results = program(*bound)
+                self._bound, self._program = tuple(map(self._place.taken, bound)), program
+                results = program(*self._bound)
         except RuntimeError as error:
-            raise DeploymentError(
-                f"Torch fails on inputs { ({n: a.shape for n, a in inputs.items()}) }: "
-                f"{' '.join(str(error).split())[:400]} Expected it to run what it recorded. "
-                "Change the format of the layer it names."
-            ) from error
+            raise _failed({n: a.shape for n, a in inputs.items()}, error) from error
         return {
-            name: np.array(_plain(value).numpy())
+            name: np.array(_plain(value).cpu().numpy())
             for name, value in zip(program.outputs, results, strict=True)
         }
 
@@ -163,33 +160,30 @@ class TorchExecutable(AbstractExecutable):
             try:
                 with self._computing():
                     made = record(self._module, dict(zip(self._inputs, inputs, strict=True)))
+                    made = self._place.placed(made, works=self._works)
             except (ModelError, RuntimeError, NotImplementedError) as error:
-                raise DeploymentError(
-                    f"Torch does not run the model on {key}: {' '.join(str(error).split())[:400]} "
-                    "Expected shapes and formats that its operators take. Change the format of "
-                    "the layer it names, or the shapes."
-                ) from error
+                raise _failed(key, error) from error
             while len(self._programs) >= _KEPT:
                 self._programs.pop(next(iter(self._programs)))
             self._programs[key] = made
         return self._programs[key]
 
-    def _kernel(self, step: Step, *, heard: Sequence[Executed]) -> Kernel | None:
-        """Return what one operator of a layer is, None where it only prepares."""
-        kind = _KIND_OF.get(self._operators[step.tensor], _PRODUCT)
-        if heard:
-            last = heard[-1]
-            return Kernel(
-                type=kind,
-                name=f"{last.kind}.{last.implementation}",
-                precision=last.source,
-                weight=_SIGNED.get(last.weight, last.weight),
-            )
-        if not any(word in step.operator for word in _UNHEARD):
-            return None
-        weight = _TYPES.get(step.read()[_UNHEARD_WEIGHT[kind]].dtype, "computed")
-        precision = weight if kind == "Gather" else _TYPES.get(step.read()[0].dtype, "")
-        return Kernel(type=kind, name=step.operator, precision=precision, weight=weight)
+    def _current(self) -> tuple[Program, tuple[Tensor, ...]]:
+        """Return what ran last, or, before a run, a program of made-up inputs."""
+        if self._program is not None:
+            return self._program, self._bound
+        inputs = self._made_up()
+        return self._program_for(inputs), tuple(map(self._place.taken, inputs))
+
+    def _timed(self) -> tuple[dict[str, float], dict[str, list[str]]]:
+        """Return the seconds and operators of each ONNX node in one run."""
+        assert self._program is not None
+        seconds: dict[str, float] = defaultdict(float)
+        signatures: dict[str, list[str]] = defaultdict(list)
+        for step in self._place.timed(self._program.steps(self._bound)):
+            seconds[step.tensor] += step.seconds
+            signatures[step.tensor].append(step.described)
+        return seconds, signatures
 
     def _fitting(self, name: str, array: ndarray) -> Tensor:
         value = self._inputs[name].type.tensor_type
@@ -236,19 +230,14 @@ class TorchExecutable(AbstractExecutable):
         if before != self._threads:
             torch.set_num_threads(self._threads)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._place.computing():
                 yield
         finally:
             if before != self._threads:
                 torch.set_num_threads(before)
 
 
-# Operators that compute a layer without oneDNN: rows of a table, and products that MKL runs.
-_UNHEARD: Final = ("embedding", "index", "gather", "matmul", "mm", "convolution", "linear")
-_UNHEARD_WEIGHT: Final = {"Gather": 0, _PRODUCT: -1, "Convolution": 1}
-
-
-def _importable(lowered: Lowered, *, base: torch.dtype) -> OnnxModule:
+def _importable(lowered: Lowered, *, own: Operators) -> OnnxModule:
     model = lowered.model
     graph = graph_of(
         model.graph,
@@ -256,7 +245,6 @@ def _importable(lowered: Lowered, *, base: torch.dtype) -> OnnxModule:
         constants={each.name: read_tensor(each, extent=None) for each in model.graph.initializer},
         types={each.name: each.data_type for each in model.graph.initializer},
     )
-    own = operators(lowered.works, quantizers=lowered.quantizers, base=base)
     return OnnxModule(graph, own=own)
 
 
@@ -267,19 +255,17 @@ def _layers(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
             yield node.output[0], layer
 
 
-def _timed(
-    program: Program, inputs: Sequence[Tensor]
-) -> tuple[dict[str, float], dict[str, list[str]]]:
-    """Return the seconds and operators of each ONNX node in one run."""
-    seconds: dict[str, float] = defaultdict(float)
-    signatures: dict[str, list[str]] = defaultdict(list)
-    for step in program.steps(inputs):
-        described = step.described()
-        start = time.perf_counter_ns()
-        step.run()
-        seconds[step.tensor] += (time.perf_counter_ns() - start) / 1e9
-        signatures[step.tensor].append(described)
-    return seconds, signatures
+def _failed(shapes: object, error: Exception) -> DeploymentError:
+    reason = " ".join(str(error).split())[:400]
+    if isinstance(error, torch.OutOfMemoryError):
+        return DeploymentError(
+            f"The device has no room for the model on {shapes}: {reason} Expected its weights and "
+            "activations to fit. Choose smaller formats or a smaller batch, or free the device."
+        )
+    return DeploymentError(
+        f"Torch does not run the model on {shapes}: {reason} Expected shapes and formats that its "
+        "operators take. Change the format of the layer it names, or the shapes."
+    )
 
 
 def _plain(value: Tensor) -> Tensor:

@@ -29,10 +29,14 @@ _LARGEST: Final = (2 - 2**-7) * 2.0**127  # of bfloat16
 @final
 @dataclass(frozen=True, kw_only=True)
 class InputCodes:
-    """How the codes that a layer reads stand for real numbers: (code - zero_point) x scale."""
+    """How the codes that a layer reads stand for real numbers: (code - zero_point) x scale.
+
+    They are whole numbers of 8 bits without sign, or floats of 8 bits, whose zero is 0.
+    """
 
     scale: float
     zero_point: int
+    is_float8: bool = False
 
 
 @final
@@ -41,7 +45,7 @@ class LayerWork:
     """What a layer's node multiplies its input by, outputs first, and adds.
 
     `weight` holds real numbers, or codes of one `scale` per output where `given` says that
-    the layer reads codes too.
+    the layer reads codes too. `stored` is how the file holds a quantised one.
     """
 
     layer: str
@@ -50,6 +54,7 @@ class LayerWork:
     bias: Float32[ndarray, " O"] | None
     scale: Float32[ndarray, " O"] | None = None
     given: InputCodes | None = None
+    stored: QuantisedWeight | None = None
 
 
 @final
@@ -108,7 +113,8 @@ def _taken_out(graph: Graph, node: onnx.NodeProto) -> Iterator[tuple[str, LayerW
     codes, source, weight, scale = None, node.input[0], plain, None
     if given is not None and stored is not None:
         codes = _input_codes(graph, scale=given.scale, zero_point=given.zero_point)
-        source, weight, scale = given.codes, stored.codes, stored.scale.reshape(-1)
+        source, weight = given.codes, stored.codes
+        scale = np.broadcast_to(stored.scale.reshape(-1), len(plain)).astype(np.float32)
     made = helper.make_node(node.op_type, [source], [output])
     made.attribute.extend(node.attribute)
     graph.replace_(node, made)
@@ -121,6 +127,7 @@ def _taken_out(graph: Graph, node: onnx.NodeProto) -> Iterator[tuple[str, LayerW
             bias=shift,
             scale=scale,
             given=codes,
+            stored=stored,
         ),
     )
 
@@ -139,7 +146,11 @@ def _input_codes(graph: Graph, *, scale: str, zero_point: str) -> InputCodes:
     step, zero = graph.array(scale), graph.array(zero_point)
     assert step is not None
     assert zero is not None
-    return InputCodes(scale=float(step.item()), zero_point=int(zero.item()))
+    return InputCodes(
+        scale=float(step.item()),
+        zero_point=int(zero.item()),
+        is_float8=zero.dtype.name.startswith("float8"),
+    )
 
 
 def _is_single(graph: Graph, name: str) -> bool:

@@ -19,7 +19,7 @@ from mpsearch.tracing.onnx_import.module import OUTPUT_KEY
 
 # In the meta of a recorded node: the first output of the ONNX node that it is part of, and
 # what nothing reads any more after it.
-_PART_OF: Final = "mpsearch.part_of"
+PART_OF: Final = "mpsearch.part_of"
 _LAST: Final = "mpsearch.last_use_of"
 
 
@@ -62,7 +62,7 @@ class Step:
     @property
     def tensor(self) -> str:
         """Return the first output of the ONNX node that the operator is part of."""
-        return str(self.node.meta[_PART_OF])
+        return str(self.node.meta[PART_OF])
 
     @property
     def operator(self) -> str:
@@ -158,14 +158,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 
     def _write_down(self, node: fx.Node, *, result: Any) -> None:  # noqa: ANN401 - any operator's
         part_of = fx_traceback.get_current_meta().get("custom", {}).get(OUTPUT_KEY, "")
-        node.meta[_PART_OF] = part_of
+        node.meta[PART_OF] = part_of
         if isinstance(result, Tensor):
             self._keep(result, node)
             return
         for place, each in enumerate(result if isinstance(result, list | tuple) else ()):
             if isinstance(each, Tensor):
                 part = self._graph.call_function(operator.getitem, (node, place))
-                part.meta[_PART_OF] = part_of
+                part.meta[PART_OF] = part_of
                 self._keep(each, part)
 
     def _keep(self, value: Tensor, node: fx.Node) -> None:

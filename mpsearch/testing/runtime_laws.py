@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import torch
 
 from mpsearch.core.cache import Cache
 from mpsearch.core.formats import FORMATS, format_named
-from mpsearch.core.graph import Op
+from mpsearch.core.graph import Op, second_input
 from mpsearch.core.hardware import Support, Workload
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.errors import (
@@ -22,7 +22,7 @@ from mpsearch.errors import (
 from mpsearch.execution import quantised, run
 from mpsearch.export import export_plan
 from mpsearch.runtimes import AbstractExecutable, AbstractRuntime, agrees_with_simulation
-from mpsearch.testing.networks import Network, residual, upscaling
+from mpsearch.testing.networks import Network, residual, transformer, upscaling
 from mpsearch.testing.small_onnx import ROWS, SmallModel, small_layers, small_model
 from mpsearch.tracing import TracedModel, base_onnx, trace_model
 
@@ -35,10 +35,17 @@ _KIND_OF: Final = {"table": Op.EMBEDDING}
 _RANGE: Final = ActivationQuantizer(
     scale=0.03125, zero_point=96, low=-3.0, high=4.96875, method="minmax", samples=1
 )
+# Inputs of a product, whose kernels take no offsets.
+_CENTRED: Final = ActivationQuantizer(
+    scale=0.03125, zero_point=128, low=-4.0, high=4.0, method="minmax", samples=1
+)
 
 
 class RuntimeLaws(ABC):
     """What running plans must keep true, on whatever device."""
+
+    stored_alone: ClassVar[frozenset[Op]] = frozenset()
+    """Kinds of layers that the runtime computes in its base alone."""
 
     @abstractmethod
     def runtime(self) -> AbstractRuntime:
@@ -90,10 +97,35 @@ class RuntimeLaws(ABC):
                 )
                 assert check.error < max(0.5 * check.noise, 0.02), (assignment, base, check)
 
+    def test_what_is_claimed_of_products_runs_with_right_numbers(self) -> None:
+        runtime, names = self.runtime(), ("base", *self.runtime().product_formats)
+        module, example = transformer()
+        traced = trace_model(module, example, has_products=True)
+        base_file, plain = base_onnx(traced), run(traced, example)["logits"].numpy()
+        given = {name: value.numpy() for name, value in example.items()}
+        for base, name in ((base, name) for base in runtime.bases for name in names):
+            chosen = _products_in(traced, name=name, runtime=runtime, base=base)
+            plan = Plan(
+                assignment=dict.fromkeys(traced.graph.names, base) | chosen,
+                base=base,
+                runtime=runtime.name,
+                settings=runtime.settings(base),
+                quantizers=dict.fromkeys(_inputs_of_products(traced), _CENTRED),
+            )
+            built = runtime.build(export_plan(base_file, plan), settings=plan.settings)
+            found = next(iter(built.run(given).values()))
+            built.assert_kernels(plan)
+            with quantised(traced, plan) as simulated:
+                expected = run(simulated, example)["logits"].numpy()
+            check = agrees_with_simulation(
+                {"output": found}, simulated={"output": expected}, plain={"output": plain}
+            )
+            assert check.error < max(0.5 * check.noise, 0.02), (plan.assignment, base, check)
+
     def test_some_format_is_native_for_each_kind_of_layer(self) -> None:
         runtime = self.runtime()
         for layer in small_layers():
-            assert any(
+            assert layer.op in self.stored_alone or any(
                 runtime.support(layer, name, base=base) is Support.NATIVE
                 for name in runtime.formats
                 for base in runtime.bases
@@ -269,6 +301,25 @@ def _claimed_of(
         {layer: (one, other)[place % 2][layer] for place, layer in enumerate(traced.graph.names)}
         for one, other in pairwise([*uniform, uniform[0]])
     ]
+
+
+def _products_in(
+    traced: TracedModel, *, name: str, runtime: AbstractRuntime, base: str
+) -> dict[str, str]:
+    """Return the products of a model in a format, which the runtime must run as it claims."""
+    products = [layer for layer in traced.graph.layers if layer.op is Op.PRODUCT]
+    assert products
+    if name == "base":
+        return {}
+    for layer in products:
+        assert runtime.support(layer, name, base=base) is Support.NATIVE
+        assert runtime.support(layer, "w8a8", base=base) is Support.NONE
+    return {layer.name: name for layer in products}
+
+
+def _inputs_of_products(traced: TracedModel) -> list[str]:
+    names = [layer.name for layer in traced.graph.layers if layer.op is Op.PRODUCT]
+    return [*names, *map(second_input, names)]
 
 
 def _numbers(raw: Any) -> dict[str, np.ndarray]:  # noqa: ANN401 - models return tensors or more

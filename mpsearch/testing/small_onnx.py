@@ -27,7 +27,9 @@ from mpsearch.core.placement import (
 )
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.export.graph_edit import LAYER_KEY
-from mpsearch.quant.integer import quantise_weight
+from mpsearch.quant import QUANTIZERS
+from mpsearch.quant.float8 import float8_input_scale, round_to_float8
+from mpsearch.quant.floating import round_to_bfloat16
 
 ROWS: Final = 40
 WIDTH: Final = 128
@@ -128,16 +130,24 @@ class SmallModel:
     def _weight(self, layer: str, plan: Plan) -> Float32[ndarray, "O I"]:
         weight = self.weights["table" if layer == "head" else layer]
         number = format_named(plan.assignment[layer]).weight
-        return weight if number.kind == "floating" else quantise_weight(weight, number).dequantise()
+        return weight if number.is_plain else QUANTIZERS[number.kind].fake_quantise(weight, number)
 
     def _linear(self, x: Float32[ndarray, "..."], layer: str, *, plan: Plan) -> ndarray:
         number = format_named(plan.assignment[layer])
-        if number.activation is not None and number.activation.dynamic:
+        if plan.base == "bf16":  # as layers read it, which decides about codes at the borders
+            x = round_to_bfloat16(x)
+        activation = number.activation
+        if activation is None or activation.is_plain:
+            pass
+        elif activation.dynamic:
             low, high = min(x.min(), np.float32(0)), max(x.max(), np.float32(0))
             step = np.float32(high - low) / np.float32(255)
             zero = np.rint(-low / step)
             x = (((np.rint(x / step) + zero).clip(0, 255) - zero) * step).astype(np.float32)
-        elif number.activation is not None:
+        elif activation.kind == "floating":
+            step = np.float32(float8_input_scale(plan.quantizers[layer]))
+            x = round_to_float8(x / step) * step
+        else:
             x = _through_codes(x, plan.quantizers[layer])
         product: ndarray = x @ self._weight(layer, plan).T
         return product

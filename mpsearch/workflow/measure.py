@@ -25,6 +25,7 @@ from mpsearch.sensitivity.output_changes import OutputChanges
 from mpsearch.verification.deployment import simulate
 from mpsearch.verification.quality import measure_quality, reference_outputs
 from mpsearch.workflow.changes import EXACT, Scope, exact_changes, exact_table, unless_fixed
+from mpsearch.workflow.device_names import runtime_on
 from mpsearch.workflow.estimate import announce, estimated_seconds
 from mpsearch.workflow.offered import SupportByLayer, offered, supported
 from mpsearch.workflow.prepare import (
@@ -32,7 +33,6 @@ from mpsearch.workflow.prepare import (
     ModelSource,
     Prepared,
     TaskSource,
-    offers_products,
     prepare,
 )
 from mpsearch.workflow.reading import DataSource
@@ -59,6 +59,12 @@ _DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
     "torch": {
         Op.LINEAR: ("w8a8",),
         Op.CONV: ("w8a8", "w8", "w4"),
+        Op.CONV_TRANSPOSE: ("w8", "w4"),
+        Op.EMBEDDING: ("w8",),
+    },
+    "torch_cuda": {
+        Op.LINEAR: ("w8a8", "fp8", "w4g128"),
+        Op.CONV: ("w8", "w4"),
         Op.CONV_TRANSPOSE: ("w8", "w4"),
         Op.EMBEDDING: ("w8",),
     },
@@ -114,7 +120,7 @@ def measure(  # noqa: PLR0913  # the names that other programs rely on
     Everything measured is cached by content: a second run measures nothing, and a run that
     was killed goes on where it was.
     """
-    check_device(device)
+    runtime = runtime_on(device, runtime)
     prepared = prepare(
         model,
         calibration,
@@ -127,7 +133,6 @@ def measure(  # noqa: PLR0913  # the names that other programs rely on
         progress=progress,
         ranges=ranges,
         pairs=pairs,
-        has_products=offers_products(formats),
     )
     return measure_prepared(
         prepared,
@@ -224,18 +229,6 @@ def scope_of(
 def default_formats(runtime: str) -> tuple[str, ...]:
     """Return the formats that are tried under a runtime unless others are asked for."""
     return tuple(dict.fromkeys(chain.from_iterable(_DEFAULT_FORMATS[runtime].values())))
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that no runtime here drives.
-
-    Raises:
-        UnsupportedFeatureError: It is not "cpu".
-    """
-    if device != "cpu":
-        raise UnsupportedFeatureError(
-            f"Device {device!r} is not supported. Expected 'cpu'. Leave it out."
-        )
 
 
 def runtime_named(name: str) -> AbstractRuntime:

@@ -24,15 +24,15 @@ from mpsearch.verification.contest import Contest
 from mpsearch.verification.proof import prove
 from mpsearch.verification.quality import reference_outputs
 from mpsearch.workflow.decoupling import GroupingSource, read_groups
+from mpsearch.workflow.device_names import runtime_on
 from mpsearch.workflow.effort import DEFAULT_EFFORT, Effort
-from mpsearch.workflow.measure import Measured, check_device
+from mpsearch.workflow.measure import Measured
 from mpsearch.workflow.phases import PhaseClock
 from mpsearch.workflow.prepare import (
     JOINTLY,
     ModelSource,
     Prepared,
     TaskSource,
-    offers_products,
     prepare,
 )
 from mpsearch.workflow.reading import DataSource
@@ -40,6 +40,7 @@ from mpsearch.workflow.refine import Ground, explore, rounds_told
 from mpsearch.workflow.report import Summary, report
 from mpsearch.workflow.solve import FrontPoint
 from mpsearch.workflow.wanted import Found, Wanted
+from mpsearch.workflow.within_drop import drop_bound
 from mpsearch.workflow.workloads import WorkloadRequest
 
 _FRONT_POINTS: Final = 16
@@ -187,9 +188,10 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     Example:
         See the README.
     """
-    wanted = Wanted.of(budgets, max_drop=max_drop, drop_of=drop_of, minimise=minimise)
+    bound = None if max_drop is None else drop_bound(max_drop, measure=drop_of)
+    wanted = Wanted(budgets=budgets or {}, bound=bound, minimise=minimise)
     spending = Effort.of(effort, seconds=seconds)
-    check_device(device)
+    runtime = runtime_on(device, runtime)
     clock = PhaseClock(progress=progress)
     prepared = (
         model
@@ -206,7 +208,6 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
             progress=clock.report,
             ranges=ranges,
             pairs=pairs,
-            has_products=offers_products(formats),
         )
     )
     ground = explore(

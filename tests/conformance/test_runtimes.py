@@ -1,11 +1,13 @@
 """Every registered runtime keeps the laws."""
 
 import pytest
+import torch
 
 from mpsearch.core.graph import Op
 from mpsearch.core.hardware import Support
 from mpsearch.errors import UnsupportedFeatureError
 from mpsearch.runtimes import RUNTIMES, AbstractRuntime
+from mpsearch.runtimes.torch_cuda import TorchCuda
 from mpsearch.testing.runtime_laws import RuntimeLaws
 from mpsearch.testing.small_onnx import small_layers, small_model
 
@@ -31,8 +33,28 @@ class TestTorch(RuntimeLaws):
         return RUNTIMES["torch"]
 
 
+class TestTorchCudaOnTheProcessor(RuntimeLaws):
+    """The operators of torch on a GPU, run on this CPU: all but times and the moving."""
+
+    stored_alone = frozenset({Op.CONV})
+
+    def runtime(self) -> AbstractRuntime:
+        return TorchCuda(place="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+class TestTorchCuda(RuntimeLaws):
+    """Torch on an NVIDIA GPU."""
+
+    stored_alone = frozenset({Op.CONV})
+
+    def runtime(self) -> AbstractRuntime:
+        return RUNTIMES["torch_cuda"]
+
+
 def test_every_runtime_is_tested() -> None:
-    assert set(RUNTIMES) == {"openvino", "onnxruntime", "torch", "simulation"}
+    assert set(RUNTIMES) == {"openvino", "onnxruntime", "torch", "torch_cuda", "simulation"}
 
 
 def test_simulation_takes_every_integer_weight_anywhere() -> None:

@@ -123,7 +123,10 @@ def test_the_doctor_tells_machine_versions_runtimes_and_cache(
     tmp_path: Path, answer: Answer
 ) -> None:
     told = answer("doctor", "--cache", tmp_path)
-    assert set(told) == {"processor", "versions", "runtimes", "cache", "missing", "sandbox"}
+    assert told["runtimes"]["torch_cuda"] == bool(told["gpu"]["name"])
+    assert bool(told["gpu"]["missing"]) != bool(told["gpu"]["name"])
+    parts = {"processor", "versions", "runtimes", "gpu", "cache", "missing", "sandbox"}
+    assert set(told) == parts
     assert set(told["sandbox"]["layers"]) <= {"landlock", "seccomp", "rlimits"}
     assert told["cache"]["folder"] == str(tmp_path)
     assert "numpy" in told["versions"]
@@ -134,7 +137,7 @@ def test_the_doctor_names_what_is_missing_and_how_to_install_it(
 ) -> None:
     monkeypatch.setattr("mpsearch.cli.doctor.find_spec", lambda _: None)
     told = answer("doctor")
-    missing = dict.fromkeys(("openvino", "onnxruntime", "torch"), False)
+    missing = dict.fromkeys(("openvino", "onnxruntime", "torch", "torch_cuda"), False)
     assert told["runtimes"] == {**missing, "simulation": True}
     assert {"package": "torch", "for": "measuring a model"}.items() <= told["missing"][0].items()
     assert "pip install 'mpsearch[search]'" in invoke("doctor").stdout
