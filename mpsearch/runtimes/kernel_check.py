@@ -13,6 +13,7 @@ _GATHERS: Final = "Gather"
 _PLAIN: Final = {"fp32": ("f32",), "bf16": ("bf16",)}
 _WIDE: Final = ("f32", "bf16")
 _QUANTISED_INPUT: Final = ("u8",)
+_CODES: Final = ("u8", "i8")
 # No runtime has a kernel that multiplies plain inputs of a convolution by small weights. Small
 # in the file is all that a byte budget asks for, so these may be widened while loading.
 _TRANSPOSED: Final = frozenset({"Deconvolution", "ConvTranspose"})
@@ -30,6 +31,8 @@ def found_support(format_: Format, kernel: Kernel, *, base: str) -> Support:
         return Support.NATIVE
     if format_.is_floating:
         return Support.NATIVE if kernel.precision in _plain(kernel, base) else Support.NONE
+    if format_.is_of_inputs:  # of a product, which has no weight
+        return Support.NATIVE if kernel.precision in _CODES else Support.NONE
     if format_.activation is not None and kernel.type in _TRANSPOSED:
         return Support.NONE  # its inputs were left float, which nobody asks for
     stored = _stored(format_)
@@ -83,6 +86,8 @@ def _is_planned(format_: Format, kernel: Kernel, *, base: str) -> bool:
 def _expectation(format_: Format, base: str) -> str:
     if format_.is_floating:
         return f"one on {' or '.join(_PLAIN[base])}"
+    if format_.is_of_inputs:
+        return f"one on {' or '.join(_CODES)} inputs"
     if format_.activation is not None:
         inputs = "u8" if format_.activation.kind == "integer" else _stored(format_)
         return f"one on {inputs} inputs with weights kept as {_stored(format_)}"

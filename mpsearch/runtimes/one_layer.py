@@ -21,6 +21,7 @@ from mpsearch.quant import QUANTIZERS
 from mpsearch.quant.float8 import float8_input_scale, round_to_float8
 from mpsearch.runtimes.comparison import compare_numbers
 from mpsearch.runtimes.kernel_check import found_support
+from mpsearch.runtimes.one_product import try_product
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
 
 _LOG = logging.getLogger("mpsearch.runtimes")
@@ -50,6 +51,8 @@ def try_layer(
     layer that does not compile or run, or whose numbers are off or not finite, has no support,
     and a log says why. Without `mixes` the runtime treats each layer by itself, and alone is all.
     """
+    if layer.op is Op.PRODUCT:
+        return try_product(runtime, layer, format_name=format_name, base=base)
     weight, inputs = _numbers(layer)
     format_ = format_named(format_name)
     # A layer with 8-bit inputs of its own needs no neighbour that has them.

@@ -33,6 +33,7 @@ from mpsearch.workflow.prepare import (
     ModelSource,
     Prepared,
     TaskSource,
+    offers_products,
     prepare,
 )
 from mpsearch.workflow.reading import DataSource
@@ -133,6 +134,7 @@ def measure(  # noqa: PLR0913  # the names that other programs rely on
         progress=progress,
         ranges=ranges,
         pairs=pairs,
+        has_products=offers_products(formats),
     )
     return measure_prepared(
         prepared,

@@ -33,6 +33,7 @@ from mpsearch.workflow.prepare import (
     ModelSource,
     Prepared,
     TaskSource,
+    offers_products,
     prepare,
 )
 from mpsearch.workflow.reading import DataSource
@@ -40,7 +41,6 @@ from mpsearch.workflow.refine import Ground, explore, rounds_told
 from mpsearch.workflow.report import Summary, report
 from mpsearch.workflow.solve import FrontPoint
 from mpsearch.workflow.wanted import Found, Wanted
-from mpsearch.workflow.within_drop import drop_bound
 from mpsearch.workflow.workloads import WorkloadRequest
 
 _FRONT_POINTS: Final = 16
@@ -188,8 +188,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     Example:
         See the README.
     """
-    bound = None if max_drop is None else drop_bound(max_drop, measure=drop_of)
-    wanted = Wanted(budgets=budgets or {}, bound=bound, minimise=minimise)
+    wanted = Wanted.of(budgets, max_drop=max_drop, drop_of=drop_of, minimise=minimise)
     spending = Effort.of(effort, seconds=seconds)
     runtime = runtime_on(device, runtime)
     clock = PhaseClock(progress=progress)
@@ -208,6 +207,7 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
             progress=clock.report,
             ranges=ranges,
             pairs=pairs,
+            has_products=offers_products(formats),
         )
     )
     ground = explore(
