@@ -34,7 +34,7 @@ ONE_FORMAT: Final = "w4"  # the widest that all layers can have within the budge
 _RELATIVE: Final = 1e-3  # sums of the same numbers in another order
 _KILOBYTE: Final = 1024
 # Samples to measure on and to choose on; the small form takes the first number of each.
-_SAMPLES: Final[Mapping[str, tuple[tuple[int, int], tuple[int, int]]]] = {
+SAMPLES: Final[Mapping[str, tuple[tuple[int, int], tuple[int, int]]]] = {
     "classification": ((64, 128), (128, 512)),
     "embedding": ((32, 48), (64, 128)),
     "causal_lm": ((4, 16), (16, 64)),
@@ -101,7 +101,7 @@ def searched(name: str, *, small: bool) -> dict[str, Any]:
         folder = Path(place)
         started = time.perf_counter()
         subject = READERS[name](name, folder)
-        counts = [sizes[0 if small else 1] for sizes in _SAMPLES[subject.task]]
+        counts = [sizes[0 if small else 1] for sizes in SAMPLES[subject.task]]
         calibration = _first(subject.calibration, counts[0])
         validation = _first(subject.validation, counts[1])
         result = mpsearch.search(
