@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mpsearch.cli.words import quantity
+from mpsearch.core.placement import ground_told
 from mpsearch.core.plan import Plan
 from mpsearch.core.verification import Verification
 
@@ -34,7 +35,7 @@ def plan_lines(plan: Plan) -> Text:
     counts = Counter(plan.assignment.values()).most_common()
     formats = ", ".join(f"{count} x {name}" for name, count in counts)
     lines = [
-        f"{len(plan.assignment)} layers on base {plan.base}: {formats}",
+        f"{len(plan.assignment)} layers on {ground_told(plan.base, plan.placement)}: {formats}",
         *(
             f"budget {budget.name}={budget.text}: at most {quantity(budget.limit, budget.unit)}"
             + (f" ({budget.note})" if budget.note else "")

@@ -36,6 +36,11 @@ def addend_keys(addition: str) -> tuple[str, str]:
     return addition + own, addition + other
 
 
+def is_addend(key: str) -> bool:
+    """Return whether a key of `Plan.quantizers` is that of an addend."""
+    return key.endswith(_SUFFIXES)
+
+
 def additions_with(quantizers: Mapping[str, ActivationQuantizer]) -> tuple[str, ...]:
     """Return the additions of which at least one addend has a quantiser, in their order."""
     found = (key.removesuffix(end) for key in quantizers for end in _SUFFIXES if key.endswith(end))

@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 
 from mpsearch.core.cache import Cache
+from mpsearch.core.formats import format_named
 from mpsearch.core.graph import LayerGraph
 from mpsearch.core.hardware import Device, Resource, Support, Workload
 from mpsearch.core.machine import installed_versions
+from mpsearch.core.placement import LAYER_INPUTS, addend_keys
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.provenance import Provenance
@@ -25,6 +27,7 @@ from mpsearch.export import export_plan
 from mpsearch.runtimes import AbstractRuntime
 
 _PACKAGES = ("mpsearch", "numpy", "onnx")
+_ADDITION_BYTES = 10  # two addends, each with a scale in float32 and a zero point
 
 
 def profile(  # noqa: PLR0913 - what was measured depends on each of them
@@ -35,7 +38,7 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
     formats: Sequence[str],
     base_precision: str,
     workload: Workload,
-    placement: str = "layer_inputs",
+    placement: str = LAYER_INPUTS,
     threads: int = 1,
     quantizers: Mapping[str, ActivationQuantizer] | None = None,
     references: Sequence[Mapping[str, str]] = (),
@@ -58,9 +61,11 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
         formats: The columns of the table; the base precision among them.
         base_precision: What everything runs in that no layer's format governs.
         workload: The shape of each input.
-        placement: Where activations are quantised.
+        placement: Where activations are quantised. Under `residual_adds`, plans quantise the
+            graph's additions whose addends have quantisers.
         threads: Threads of one inference.
-        quantizers: By layer, of its input; needed where a format quantises inputs.
+        quantizers: By layer, of its input; needed where a format quantises inputs. Of addends
+            by `addend_keys`.
         references: Complete assignments to measure too, such as uniform plans.
         support: {layer: {format: support}}, what is absent is not offered; None asks the runtime.
         cache: Where measured plans are kept.
@@ -79,8 +84,14 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
     treated = tuple(
         tuple(support[layer].get(name, Support.NONE) for name in formats) for layer in graph.names
     )
+    additions = _additions(graph, placement=placement, quantizers=quantizers or {})
     counted = replace(
-        _counted(graph, base=base, formats=formats, base_precision=base_precision, support=treated),
+        _with_additions(
+            _counted(
+                graph, base=base, formats=formats, base_precision=base_precision, support=treated
+            ),
+            additions,
+        ),
         placement=placement,
         settings=_settings(
             base,
@@ -126,6 +137,29 @@ def support_of(
                 name: runtime.support(layer, name, base=base, cache=cache) for name in formats
             }
     return {layer.name: known[layer.signature] for layer in graph.layers}
+
+
+def _additions(
+    graph: LayerGraph, *, placement: str, quantizers: Mapping[str, ActivationQuantizer]
+) -> dict[str, str]:
+    """Return the additions that plans of the placement may quantise."""
+    if placement == LAYER_INPUTS:
+        return {}
+    return {
+        addition: layer
+        for addition, layer in graph.additions.items()
+        if all(key in quantizers for key in addend_keys(addition))
+    }
+
+
+def _with_additions(table: CostTable, additions: Mapping[str, str]) -> CostTable:
+    """Return the table with the bytes of addends' quantisers, where their layer is static."""
+    stored = table.amount[Resource.WEIGHT_BYTES].copy()
+    static = [format_named(name).is_static for name in table.formats]
+    for layer in additions.values():
+        stored[table.layers.index(layer), static] += _ADDITION_BYTES
+    amount = {**table.amount, Resource.WEIGHT_BYTES: stored}
+    return replace(table, amount=amount, additions=additions)
 
 
 def _counted(

@@ -15,6 +15,7 @@ from numpy.random import Generator
 from mpsearch.core.cache import Cache, content_hash
 from mpsearch.core.graph import LayerGraph
 from mpsearch.core.hardware import Workload
+from mpsearch.core.placement import addend_quantizers, is_addend
 from mpsearch.core.plan import ActivationQuantizer, Plan
 from mpsearch.core.progress import Progress, tracked
 from mpsearch.core.tables import CostTable
@@ -155,13 +156,17 @@ class PlanTimer:
     def _built(self, assignment: Mapping[str, str]) -> tuple[AbstractExecutable, int]:
         (workload,) = self.table.workloads
         settings = self.table.settings
+        own = {key: each for key, each in self.quantizers.items() if not is_addend(key)}
+        addends = addend_quantizers(
+            self.quantizers, assignment=assignment, additions=self.table.additions or {}
+        )
         plan = Plan(
             assignment=assignment,
             base=self.table.base,
             placement=self.table.placement,
             runtime=self.runtime.name,
             settings=settings,
-            quantizers=self.quantizers,
+            quantizers=own | addends,
         )
         model = export_plan(self.base, plan)
         executable = self.runtime.build(

@@ -23,7 +23,7 @@ from mpsearch.formulation.budgets import resource_of
 class Formulation:
     """A Problem with the way back: `blocks[i]` are the layers that block i stands for.
 
-    `constant_loss` is the loss that is there whatever is chosen (that of the base).
+    `constant_loss` is the loss that is there whatever is chosen: that of base and placement.
     """
 
     problem: Problem
@@ -97,7 +97,7 @@ def formulate(
         problem=problem,
         blocks=tuple(tuple(cost.layers[layer] for layer in group) for group in groups),
         formats=cost.formats,
-        constant_loss=sensitivity.base_loss.get(cost.base, 0.0),
+        constant_loss=sensitivity.constant_loss(base=cost.base, placement=cost.placement),
     )
 
 

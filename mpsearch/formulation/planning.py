@@ -8,6 +8,7 @@ from typing import Final
 from mpsearch.core.formats import format_named
 from mpsearch.core.graph import is_product_name, second_input
 from mpsearch.core.hardware import Resource
+from mpsearch.core.placement import LAYER_INPUTS, addend_quantizers
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.tables import CostTable, SensitivityTable
 
@@ -20,15 +21,19 @@ TAIL_LATENCY: Final = "latency_p99_ns"
 
 
 def predicted_loss(
-    sensitivity: SensitivityTable, *, assignment: Mapping[str, str], base: str
+    sensitivity: SensitivityTable,
+    *,
+    assignment: Mapping[str, str],
+    base: str,
+    placement: str = LAYER_INPUTS,
 ) -> float:
-    """Return the summed loss of an assignment, that of its base included.
+    """Return the summed loss of an assignment, those of its base and placement included.
 
     A layer in the base adds nothing; shared weights add once per layer.
     """
     rows = {name: place for place, name in enumerate(sensitivity.layers)}
     columns = {name: place for place, name in enumerate(sensitivity.formats)}
-    return sensitivity.base_loss.get(base, 0.0) + sum(
+    return sensitivity.constant_loss(base=base, placement=placement) + sum(
         float(sensitivity.loss[rows[layer], columns[name]])
         for layer, name in assignment.items()
         if name != base
@@ -46,7 +51,9 @@ def plan_of(
     gap: float | None = None,
 ) -> Plan:
     """Return the plan of an assignment under the base, placement and settings of `cost`."""
-    loss = predicted_loss(sensitivity, assignment=assignment, base=cost.base)
+    loss = predicted_loss(
+        sensitivity, assignment=assignment, base=cost.base, placement=cost.placement
+    )
     spend = {name: float(value) for name, value in cost.spend(assignment).items()}
     return Plan(
         assignment=assignment,
@@ -59,7 +66,10 @@ def plan_of(
             layer: sensitivity.quantizers[layer]
             for layer, name in _inputs(assignment)
             if _needs_quantizer(name)
-        },
+        }
+        | addend_quantizers(
+            sensitivity.quantizers, assignment=assignment, additions=cost.additions or {}
+        ),
         budgets=tuple(budgets),
         forecast={"loss": loss, **spend, **_tails(cost, spend=spend)},
         tolerance=_tolerance(cost, loss=loss, spend=spend),

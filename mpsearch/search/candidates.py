@@ -7,6 +7,7 @@ from typing import Final, TypeAlias, final
 import numpy as np
 
 from mpsearch.core.hardware import Resource
+from mpsearch.core.placement import ground_told
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.solution import Solution
 from mpsearch.core.tables import CostTable, SensitivityTable
@@ -54,7 +55,7 @@ def propose(
 
     Each (base, placement) is one problem. For each, the optimum comes first, then optima
     with some room in latency, then the next best plans. Among the first `count` are the
-    overall best, one with room, and the best of another base, where there are such.
+    overall best, one with room, and the best of another base or placement, where there are such.
 
     Args:
         space: The tables.
@@ -146,7 +147,7 @@ class _Proposer:
             budgets=self.budgets,
             bound=solution.bound + formulation.constant_loss,
             gap=solution.gap,
-            origin=f"{name} on base {self.cost.base}{suffix}",
+            origin=f"{name} on {ground_told(self.cost.base, self.cost.placement)}{suffix}",
         )
 
 
@@ -155,11 +156,12 @@ def _predicted_loss(plan: Plan) -> float:
 
 
 def _spread(ranked: Sequence[Plan], *, count: int) -> tuple[Plan, ...]:
-    """Take the best, the best with room in latency, the best of another base, then by rank."""
+    """Take the best, that with room in latency, that of another base or placement, then by rank."""
     with_room = [plan for plan in ranked if "room" in plan.origin]
-    other_base = [plan for plan in ranked if plan.base != ranked[0].base]
+    first = (ranked[0].base, ranked[0].placement)
+    elsewhere = [plan for plan in ranked if (plan.base, plan.placement) != first]
     chosen: dict[tuple[object, ...], Plan] = {}
-    for plan in (*ranked[:1], *with_room[:1], *other_base[:1], *ranked):
+    for plan in (*ranked[:1], *with_room[:1], *elsewhere[:1], *ranked):
         if len(chosen) < count:
             chosen.setdefault(identity(plan), plan)
     return tuple(sorted(chosen.values(), key=_predicted_loss))

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Final, Protocol, final, runtime_checkable
 
 from mpsearch.core.hardware import Resource
+from mpsearch.core.placement import ground_told
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable
@@ -190,7 +191,7 @@ def _references(space: SearchSpace, *, budgets: Sequence[Budget]) -> tuple[list[
     """
     measured = [
         (amount, plan_of(space.sensitivity, cost, assignment=assignment,
-                         budgets=budgets, origin=_name(assignment, base=cost.base)))
+                         budgets=budgets, origin=_name(assignment, cost=cost)))
         for cost in space.costs
         for assignment, amount in _pinned_references(cost, fixed=space.fixed)
     ]  # fmt: skip
@@ -219,10 +220,10 @@ def _pinned_references(
     return found
 
 
-def _name(assignment: Mapping[str, str], *, base: str) -> str:
+def _name(assignment: Mapping[str, str], *, cost: CostTable) -> str:
     counts = Counter(assignment.values())
     formats = ", ".join(f"{name} for {count} layers" for name, count in counts.most_common())
-    return f"reference: {formats}, base {base}"
+    return f"reference: {formats}, {ground_told(cost.base, cost.placement)}"
 
 
 def _room(resource: str) -> float:

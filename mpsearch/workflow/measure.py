@@ -6,11 +6,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, final
 
-from mpsearch.core.cache import content_hash
 from mpsearch.core.files import save_table
 from mpsearch.core.formats import BASES, format_named
 from mpsearch.core.graph import LayerGraph, Op
-from mpsearch.core.plan import ActivationQuantizer, Plan
+from mpsearch.core.placement import LAYER_INPUTS, quantised_additions
+from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
 from mpsearch.cost import CoreState, profile_workloads
@@ -22,12 +22,12 @@ from mpsearch.runtimes import RUNTIMES, AbstractRuntime
 from mpsearch.search import reference_assignments
 from mpsearch.sensitivity.metric import AbstractMetric
 from mpsearch.sensitivity.output_changes import OutputChanges
-from mpsearch.verification.deployment import simulate
-from mpsearch.verification.quality import measure_quality, reference_outputs
 from mpsearch.workflow.changes import EXACT, Scope, exact_changes, exact_table, unless_fixed
+from mpsearch.workflow.constant_loss import base_loss
 from mpsearch.workflow.device_names import runtime_on
 from mpsearch.workflow.estimate import announce, estimated_seconds
 from mpsearch.workflow.offered import SupportByLayer, offered, supported
+from mpsearch.workflow.placements import placements_worth_profiling
 from mpsearch.workflow.prepare import (
     JOINTLY,
     ModelSource,
@@ -39,7 +39,6 @@ from mpsearch.workflow.prepare import (
 from mpsearch.workflow.reading import DataSource
 from mpsearch.workflow.workloads import WorkloadRequest
 
-PLACEMENT: Final = "layer_inputs"
 _BITS: Final = ("w8", "w6", "w5", "w4", "w3", "w2")
 # Unless formats are asked for. Rows of a table and channels of a convolution take one scale
 # each; of a matrix, groups lose less than rows at nearly the same size. No runtime here reads
@@ -71,8 +70,6 @@ _DEFAULT_FORMATS: Final[Mapping[str, Mapping[Op, tuple[str, ...]]]] = {
     },
     "simulation": dict.fromkeys(Op, _BITS),
 }
-# Part of the cache key of a base's own loss; raise it when its computation changes.
-_BASE_LOSS_REVISION: Final = 1
 
 
 @final
@@ -81,6 +78,7 @@ class Measured:
     """One sensitivity table, and one cost table per base and placement that was tried.
 
     `changes` are those of the output, where they were asked for; `scope` says which pairs.
+    `notes` say which placements were tried, and how fast they were.
     """
 
     sensitivity: SensitivityTable
@@ -88,6 +86,7 @@ class Measured:
     graph: LayerGraph
     scope: Scope
     changes: OutputChanges | None = None
+    notes: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write `sensitivity.npz` and `costs-<base>-<placement>.npz` into a folder."""
@@ -169,22 +168,32 @@ def measure_prepared(
     scope, supports = scope_of(
         prepared, formats=formats, runtime=runtime, fixed=fixed, progress=progress
     )
-    quantizers = scope.quantizers
     state = CoreState()
+    placements = placements_worth_profiling(
+        prepared,
+        engine=engine,
+        formats=names,
+        supports=supports,
+        quantizers=scope.quantizers,
+        threads=threads,
+        seed=seed,
+        state=state,
+        progress=progress,
+    )
     costs = tuple(
         _profile(
             prepared,
             engine=engine,
-            base=base,
+            ground=ground,
             formats=names,
-            support=supports[base],
-            quantizers=quantizers,
+            support=supports[ground[0]],
+            quantizers=placements.quantizers,
             threads=threads,
             seed=seed,
             state=state,
             progress=progress,
         )
-        for base in engine.bases
+        for ground in placements.grounds
     )
     # Changes of the output belong to whole formats.
     keeps = keeps_changes and not prepared.is_apart
@@ -193,8 +202,12 @@ def measure_prepared(
         table = scope.table(metric, prepared=prepared, seed=seed, progress=progress)
     else:
         table = exact_table(changes, scope=scope, seed=seed)
-    base_loss = {base: _base_loss(prepared, base=base) for base in engine.bases}
-    measured = replace(table, base_loss=base_loss, quantizers=quantizers)
+    measured = replace(
+        table,
+        base_loss={base: base_loss(prepared, base=base) for base in engine.bases},
+        placement_loss=placements.loss,
+        quantizers=placements.quantizers,
+    )
     # Noise must not make fewer bits look better: an optimiser would take them for nothing.
     sensitivity = monotone_envelope(measured).table
     return Measured(
@@ -203,6 +216,7 @@ def measure_prepared(
         graph=prepared.traced.graph,
         scope=scope,
         changes=changes,
+        notes=placements.notes,
     )
 
 
@@ -305,7 +319,7 @@ def _profile(
     prepared: Prepared,
     *,
     engine: AbstractRuntime,
-    base: str,
+    ground: tuple[str, str],
     formats: Sequence[str],
     support: SupportByLayer,
     quantizers: Mapping[str, ActivationQuantizer],
@@ -314,15 +328,19 @@ def _profile(
     state: CoreState,
     progress: Progress | None,
 ) -> CostTable:
-    graph = prepared.traced.graph
+    graph, (base, placement) = prepared.traced.graph, ground
     references = reference_assignments(graph, base=base, formats=formats, support=support)
+    if placement != LAYER_INPUTS:  # others are the same plans under either placement
+        references = tuple(
+            each for each in references if quantised_additions(each, additions=graph.additions)
+        )
     return profile_workloads(
         base=prepared.base,
         graph=graph,
         runtime=engine,
         formats=(base, *formats),
         base_precision=base,
-        placement=PLACEMENT,
+        placement=placement,
         workloads=prepared.workloads,
         threads=threads,
         quantizers=quantizers,
@@ -333,25 +351,3 @@ def _profile(
         seed=seed,
         state=state,
     )
-
-
-def _base_loss(prepared: Prepared, *, base: str) -> float:
-    """Return the loss of running everything in the base, nothing quantised."""
-    if base == "fp32":
-        return 0.0
-    graph, data = prepared.traced.graph, prepared.calibration
-    key = content_hash(
-        _BASE_LOSS_REVISION, graph.fingerprint, data.fingerprint, prepared.task.name, base
-    )
-    stored = prepared.cache.get("base_loss", key)
-    if stored is not None:
-        return float(stored["loss"])
-    plan = Plan(assignment=dict.fromkeys(graph.names, base), base=base)
-    quality = measure_quality(
-        lambda batch: simulate(prepared.traced, plan, batch=batch),
-        task=prepared.task,
-        data=data,
-        reference=reference_outputs(prepared.traced, task=prepared.task, data=data),
-    )
-    prepared.cache.put("base_loss", key, value={"loss": quality.loss})
-    return quality.loss

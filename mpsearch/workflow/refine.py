@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
+from mpsearch.core.placement import ground_told
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable, SensitivityTable
@@ -104,13 +105,14 @@ class Suggester:
             progress=self._progress,
         ).run(proposals.choices, changes=self._changes)
         self.refined.append(refined)
+        ground = ground_told(cost.base, cost.placement)
         return tuple(
             plan_of(
                 self._table,
                 cost,
                 assignment=assignment,
                 budgets=budgets,
-                origin=f"{origin} on base {cost.base}, verified best of {len(refined.steps)}",
+                origin=f"{origin} on {ground}, verified best of {len(refined.steps)}",
             )
             for assignment, origin in zip(
                 refined.assignments[:_HANDED_ON], refined.origins, strict=False

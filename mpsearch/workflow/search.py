@@ -284,6 +284,7 @@ def _result(
             *repairs_told(found.tried),
             *prepared.notes,
             *measured.graph.left_out_told,
+            *measured.notes,
             *ground.notes,
             *((combining.told,) if combining is not None else ()),
             *rounds_told(refined),

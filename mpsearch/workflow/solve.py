@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 
 from mpsearch.core.hardware import Resource, Support
+from mpsearch.core.placement import LAYER_INPUTS, ground_told
 from mpsearch.core.plan import Budget, Plan
 from mpsearch.core.problem import EXACT_LIMIT
 from mpsearch.core.solution import Solution
@@ -58,7 +59,7 @@ def yardsticks_of(costs: Sequence[CostTable]) -> Yardsticks:
     full: dict[str, float] = {}
     weights = 0
     for cost in costs:
-        if cost.base == "fp32":
+        if cost.base == "fp32" and (cost.placement == LAYER_INPUTS or not full):
             spend = cost.spend(dict.fromkeys(cost.layers, "fp32"))
             full = {name: float(value) for name, value in spend.items()}
         if Resource.WEIGHT_BITS in cost.amount and "fp32" in cost.formats:
@@ -149,7 +150,7 @@ def solve_within(
             budgets=limits,
             bound=solution.bound + formulation.constant_loss,
             gap=solution.gap,
-            origin=f"optimum on base {cost.base}, not yet built",
+            origin=f"optimum on {ground_told(cost.base, cost.placement)}, not yet built",
         ),
         solution=solution,
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mpsearch.core.hardware import Resource
+from mpsearch.core.placement import ground_told
 from mpsearch.core.plan import Plan
 from mpsearch.core.progress import Progress
 from mpsearch.core.tables import CostTable
@@ -77,24 +78,23 @@ def certify(
     limits = resolved(budgets, costs=space.costs) if budgets else ()
     tables = {(cost.base, cost.placement): cost for cost in space.costs}
 
-    def plan(key: tuple[str, str], assignment: Mapping[str, str], *, origin: str) -> Plan:
+    def plan(key: tuple[str, str], assignment: Mapping[str, str], *, kind: str) -> Plan:
         return plan_of(
             space.sensitivity,
             tables[key],
             assignment=assignment,
             budgets=limits,
-            origin=origin,
+            origin=f"{kind} on {ground_told(*key)}",
         )
 
     references = [
-        plan((cost.base, cost.placement), each.assignment, origin=f"reference on {cost.base}")
+        plan((cost.base, cost.placement), each.assignment, kind="reference")
         for cost in space.costs
         for each in cost.measured
         if each.role == "reference"
     ]
     points = [
-        plan((point.base, point.placement), point.assignment, origin=f"front on {point.base}")
-        for point in front
+        plan((point.base, point.placement), point.assignment, kind="front") for point in front
     ]
     allowed = [
         each

@@ -41,13 +41,14 @@ class KnownExecutable(AbstractExecutable):
 
     clock: HandClock
     assignment: Mapping[str, str]
+    added: float = 0.0
 
     @property
     def input_names(self) -> tuple[str, ...]:
         return ("ids",)
 
     def infer(self) -> None:
-        self.clock.now += sum(node.seconds for node in self.node_times())
+        self.clock.now += sum(node.seconds for node in self.node_times()) + self.added
 
     def kernels(self) -> dict[str, Kernel]:
         return {}
@@ -81,6 +82,9 @@ class KnownRuntime(AbstractRuntime):
     builds: list[dict[str, str]] = field(default_factory=list)
     refused: frozenset[str] = frozenset()
     fuse: int = 1_000_000
+    profiles: bool = True
+    added: float = 0.0  # seconds that quantised additions take more
+    refuses_additions: bool = False
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -115,7 +119,7 @@ class KnownRuntime(AbstractRuntime):
         workload: Workload | None,
         profile: bool,
     ) -> AbstractExecutable:
-        assert (dict(settings), threads, profile) == ({"base": "fp32"}, 1, True)
+        assert (dict(settings), threads, profile) == ({"base": "fp32"}, 1, self.profiles)
         assert workload is not None
         raw = next(entry.value for entry in model.metadata_props if entry.key == "mpsearch.plan")
         assignment: dict[str, str] = json.loads(raw)["assignment"]
@@ -124,7 +128,11 @@ class KnownRuntime(AbstractRuntime):
         self.builds.append(assignment)
         if self.refused & set(assignment.values()):
             raise DeploymentError("The model does not compile. Expected it to. Change it.")
-        return KnownExecutable(clock=self.clock, assignment=assignment)
+        has_additions = any(":addend" in each.name for each in model.graph.node)
+        if has_additions and self.refuses_additions:
+            raise DeploymentError("The model does not compile. Expected it to. Change it.")
+        added = self.added if has_additions else 0.0
+        return KnownExecutable(clock=self.clock, assignment=assignment, added=added)
 
 
 def _node(name: str, seconds: float, *layers: str) -> NodeTime:

@@ -35,7 +35,8 @@ class Streams(nn.Module):
         x = self.second(x).relu() + shortcut
         x = torch.add(x, self.first(x), alpha=2)  # no plain sum
         rows = self.tables[0](ids) + self.tables[1](ids)  # of embeddings
-        return x + rows.mean(0)  # of another shape
+        y: Tensor = x + rows.mean(0)  # of another shape
+        return y
 
 
 @pytest.fixture(scope="module")
