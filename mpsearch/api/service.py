@@ -1,6 +1,8 @@
 """What the routes work with: the store, the uploads and the queue, opened once."""
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Annotated, Final, TypeAlias, final
 
 from dbos import DBOSClient
@@ -40,18 +42,23 @@ class Service:
     blobs: BlobStore
     tables: StoredTables
     queue: DBOSClient
+    # Whoever finds SQLite taken sleeps longer and longer, unfairly; threads of one process can
+    # wait for their turn instead.
+    job_turn: AbstractContextManager[object] = field(default_factory=Lock)
+    queue_turn: AbstractContextManager[object] = field(default_factory=Lock)
 
     def enqueue(self, job_id: str, *, queue: str) -> None:
         """Put a job on a queue; once is enough, more often does no harm."""
-        self.queue.enqueue(
-            {
-                "workflow_name": WORKFLOW,
-                "queue_name": queue,
-                "workflow_id": job_id,
-                "app_version": WORKFLOW_SCHEMA,
-            },
-            job_id,
-        )
+        with self.queue_turn:
+            self.queue.enqueue(
+                {
+                    "workflow_name": WORKFLOW,
+                    "queue_name": queue,
+                    "workflow_id": job_id,
+                    "app_version": WORKFLOW_SCHEMA,
+                },
+                job_id,
+            )
 
     def reconcile(self) -> None:
         """Enqueue what a killed server has stored and not enqueued, drop half uploads.
@@ -75,7 +82,10 @@ def open_service(settings: Settings) -> Service:
     engine = open_database(data.database_url)
     migrate(engine)
     migrate_queue(data.workflows_url)
+    turn = Lock if engine.dialect.name == "sqlite" else nullcontext
     return Service(
+        job_turn=turn(),
+        queue_turn=turn(),
         settings=settings,
         store=JobStore(engine=engine),
         events=EventLog(engine=engine),

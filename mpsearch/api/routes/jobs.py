@@ -93,11 +93,12 @@ def post_job(
     """Search the best plan for a model under budgets; the answer is a job to follow."""
     _check(request, tenant)
     wanted = request.model_dump(mode="json", exclude_none=True)
-    job = tenant.jobs.add(
-        wanted,
-        most_active=service.settings.limits.active_jobs,
-        once=None if idempotency_key is None else _once(idempotency_key, wanted),
-    )
+    with service.job_turn:
+        job = tenant.jobs.add(
+            wanted,
+            most_active=service.settings.limits.active_jobs,
+            once=None if idempotency_key is None else _once(idempotency_key, wanted),
+        )
     service.enqueue(job.id, queue=job.queue)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(_SECONDS_BETWEEN_LOOKS)

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mpsearch.api.service import Service, open_service
@@ -28,6 +29,30 @@ def rows(data: DataFolder) -> list[tuple[str | None, ...]]:
 
 def runtimes(service: Service) -> set[str]:
     return {str(device["runtime"]) for device in service.fleet.devices()}
+
+
+def test_the_queue_of_sqlite_is_written_ahead(tmp_path: Path) -> None:
+    # Else each commit waits for the disk several times, and readers hold back writers.
+    service = open_service(Settings(data=DataFolder(path=tmp_path)))
+    with sqlite3.connect(tmp_path / "workflows.sqlite") as connection:
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    service.close()
+
+
+def test_many_jobs_posted_at_once_are_stored_and_queued(tmp_path: Path) -> None:
+    service = open_service(Settings(data=DataFolder(path=tmp_path)))
+
+    def post(_: int) -> str:
+        with service.job_turn:
+            job = service.store.add({"budgets": {}})
+        service.enqueue(job.id, queue=job.queue)
+        return job.id
+
+    with ThreadPoolExecutor(20) as threads:
+        posted = set(threads.map(post, range(60)))
+    assert {job_id for job_id, _ in service.store.unfinished()} == posted
+    assert len(rows(DataFolder(path=tmp_path))) == 60
+    service.close()
 
 
 def test_what_is_stored_is_json_of_a_pinned_version(tmp_path: Path) -> None:
