@@ -16,12 +16,14 @@ from mpsearch.cli.options import (
     Ranges,
     Runtime,
     Seed,
+    Steps,
     Task,
     Threads,
     Workloads,
     read_model,
     read_workloads,
 )
+from mpsearch.cli.pictures import over_steps
 from mpsearch.cli.session import Session, session
 from mpsearch.cli.shown import files_lines, stacked, table_of
 
@@ -34,6 +36,7 @@ def measure(
     model: Model = None,
     model_from: ModelFrom = None,
     calibration: OptionalCalibration = None,
+    steps: Steps = None,
     output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")],
     task: Task = "auto",
     formats: Formats = None,
@@ -58,7 +61,7 @@ def measure(
 
         measured = measured_on(
             source,
-            calibration,
+            over_steps(calibration, steps),
             task=task,
             formats=formats,
             runtime=runtime,

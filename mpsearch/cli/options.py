@@ -53,6 +53,15 @@ Validation: TypeAlias = Annotated[
 Test: TypeAlias = Annotated[
     Path | None, typer.Option("--test", help="Samples to report on, used for nothing else.")
 ]
+Steps: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        min=1,
+        help="How often the denoiser runs for one picture of a pipeline, as when it is deployed: "
+        "its calls are recorded over so many steps. [default: 20]",
+    ),
+]
 Task: TypeAlias = Annotated[
     str,
     typer.Option(

@@ -25,6 +25,7 @@ from mpsearch.cli.options import (
     Seconds,
     Seed,
     Solver,
+    Steps,
     Task,
     Test,
     Threads,
@@ -35,6 +36,7 @@ from mpsearch.cli.options import (
     read_model,
     read_workloads,
 )
+from mpsearch.cli.pictures import over_steps
 from mpsearch.cli.session import Session, session
 from mpsearch.cli.shown import (
     files_lines,
@@ -54,6 +56,7 @@ def search(
     model: Model = None,
     model_from: ModelFrom = None,
     calibration: OptionalCalibration = None,
+    steps: Steps = None,
     budgets: OptionalBudgets = None,
     max_drop: MaxDrop = None,
     drop_of: DropOf = None,
@@ -91,14 +94,14 @@ def search(
 
         result = searched(
             read_model(model, model_from),
-            calibration,
+            over_steps(calibration, steps),
             budgets=read_budgets(budgets or []),
             max_drop=max_drop,
             drop_of=drop_of,
             minimise=minimise,
             task=task,
-            validation=validation,
-            test=test,
+            validation=None if validation is None else over_steps(validation, steps),
+            test=None if test is None else over_steps(test, steps),
             formats=formats,
             fixed=pins,
             runtime=runtime,

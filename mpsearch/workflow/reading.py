@@ -78,6 +78,11 @@ class Reader:
             calls = pictures_of(data)
             if calls is not None:
                 return spill(record_calls(self.source, calls), folder=place)
+        if isinstance(data, DenoiserCalls):
+            raise DataError(
+                f"Pictures of {data.steps} steps were asked for of a {type(self.source).__name__}. "
+                "Expected a diffusers folder, which makes them. Give the model's inputs as data."
+            )
         if data is None or isinstance(data, SyntheticInputs):
             return self._synthetic(data or SyntheticInputs(), folder=place)
         return read_data(
