@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mpsearch.core.cache import Cache
+from mpsearch.core.graph import is_product_name
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.tables import SensitivityTable
 from mpsearch.execution import observe_ranges, run
@@ -111,6 +112,29 @@ class MetricLaws(ABC):
             for table in (cold, warm):
                 np.testing.assert_array_equal(table.loss, plain.loss)
                 np.testing.assert_array_equal(table.stderr, plain.stderr)
+
+    def test_products_are_measured_or_left_at_the_base(self, tmp_path: Path) -> None:
+        """Formats of their own have a finite score everywhere or nowhere; weights none."""
+        traced = trace_model(*networks.transformer(), has_products=True)
+        data = read_data(
+            [_batch("transformer", labelled=self.labelled)],
+            input_names=traced.input_names,
+            batch_size=_SAMPLES,
+            folder=tmp_path,
+        )
+        table = self.metric().measure(
+            traced,
+            task=TASKS["embedding"],
+            data=data,
+            formats=("fp32", "a8", "w8"),
+            quantizers=observe_ranges(traced, data, method="minmax"),
+        )
+        products = np.array([is_product_name(name) for name in table.layers])
+        assert products.sum() == 2  # noqa: PLR2004 - of one attention
+        finite = np.isfinite(table.loss[products])
+        assert (finite == [True, self.metric().measures_products, False]).all()
+        if self.metric().measures_products:
+            assert (table.loss[products, 1] != 0).all()
 
     def test_fewer_bits_hurt_more_over_all_layers(self, tmp_path: Path) -> None:
         """Single layers need not be monotone; from 8 to 2 bits their sum is."""

@@ -1,5 +1,7 @@
 """Reference plans are all the plans that need no search."""
 
+from dataclasses import replace
+
 from mpsearch.core.graph import Layer, LayerGraph, Op
 from mpsearch.core.hardware import Support
 from mpsearch.search import reference_assignments
@@ -58,3 +60,12 @@ def test_pins_hold_in_references_and_the_last_pattern_counts() -> None:
     assert pinned(plan, fixed={}, base="bf16") == plan
     assert pattern_of("one", fixed=fixed) == "fp32"
     assert pattern_of("one", fixed={"two": "w8"}) is None
+
+
+def test_products_are_combined_with_the_others() -> None:
+    graph = replace(GRAPH, layers=(*GRAPH.layers, layer("at@matmul", Op.PRODUCT)))
+    support = SUPPORT | {"at@matmul": {"bf16": NATIVE, "a8": NATIVE}}
+    found = reference_assignments(graph, base="bf16", formats=("w8a8", "a8"), support=support)
+    pairs = {(each["one"], each["at@matmul"]) for each in found}
+    assert pairs == {("bf16", "bf16"), ("bf16", "a8"), ("w8a8", "bf16"), ("w8a8", "a8")}
+    assert len(found) == len(pairs)
