@@ -21,6 +21,8 @@ from mpsearch.core.tables import SensitivityTable
 Kind = Literal["api", "worker", "runner"]
 _KILLS: Final = 20
 _SEED: Final = 7
+# So short that whatever can be divided is.
+_SHARD_SECONDS: Final = 1e-6
 _LOOK_SECONDS: Final = 0.02
 _SECONDS_UNTIL_A_RUNNER: Final = 120.0
 # A job that ended before its moment came proves nothing, so another takes its place, so often.
@@ -33,10 +35,21 @@ def kills(*, small: bool) -> Iterator[Bar]:
     """Kill each kind of process so often, each time in a job of its own with an empty cache."""
     with tempfile.TemporaryDirectory() as name, Postgres() as postgres:
         model = SmallModel(folder=Path(name)).write()
-        for database, url in (("SQLite", None), ("Postgres", postgres.database())):
-            with Server(Path(name) / database, root=model.folder, database=url) as server:
-                trial = _Trial(server=server, body=model.request(), database=database)
-                yield from trial.bars(1 if small else _KILLS)
+        kinds = (
+            ("SQLite", None, None),
+            ("Postgres", postgres.database(), None),
+            ("Postgres and shards", postgres.database(), _SHARD_SECONDS),
+        )
+        expected = None
+        for kind, url, seconds in kinds:
+            with Server(
+                Path(name) / kind, root=model.folder, database=url, shard_seconds=seconds
+            ) as server:
+                trial = _Trial(server=server, body=model.request(), database=kind)
+                found, undisturbed = trial.undisturbed()
+                # Divided or not, on whichever database: the bits are those of the first.
+                expected = found if expected is None else expected
+                yield from trial.bars(1 if small else _KILLS, expected, seconds=undisturbed)
 
 
 @final
@@ -62,9 +75,11 @@ class _Trial:
     body: Mapping[str, Any]
     database: str
 
-    def bars(self, count: int) -> Iterator[Bar]:
-        """Kill each kind `count` times, at moments that are the same on every run."""
-        expected, seconds = self.undisturbed()
+    def bars(self, count: int, expected: bytes, *, seconds: float) -> Iterator[Bar]:
+        """Kill each kind `count` times, at moments that are the same on every run.
+
+        A job takes about so many seconds, and its table holds what is `expected`.
+        """
         for kind in get_args(Kind):
             moments = random.Random(f"{_SEED}{kind}")  # noqa: S311  # moments, no secrets
             shares = [moments.random() for _ in range(count)]
