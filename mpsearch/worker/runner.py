@@ -90,7 +90,7 @@ def _measure_shard(
 def _prepared(
     assignment: Assignment, request: JobRequest, *, report: Callable[[ProgressEvent], None]
 ) -> "Prepared":
-    from mpsearch.workflow.prepare import prepare
+    from mpsearch.workflow.prepare import offers_products, prepare
 
     data = assignment.inputs.data
     return prepare(
@@ -105,6 +105,7 @@ def _prepared(
         progress=report,
         ranges=request.ranges,
         pairs=request.pairs,
+        has_products=offers_products(request.formats),
     )
 
 
