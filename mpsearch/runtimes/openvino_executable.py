@@ -37,7 +37,10 @@ class OpenVinoExecutable(AbstractExecutable):
             layer: (*names, *self._parts.get(layer, ()))
             for layer, names in fused_names(model).items()
         }
-        self._ports = {port.get_any_name(): port for port in compiled.inputs}
+        given = {value.name for value in model.graph.input}
+        made = {value.name for value in model.graph.output}
+        self._ports = {_name_of(port, given): port for port in compiled.inputs}
+        self._outputs = {_name_of(port, made): port for port in compiled.outputs}
         # OpenVINO does not keep the arrays alive that its tensors point into.
         self._bound: dict[str, ndarray] = {}
 
@@ -119,8 +122,8 @@ class OpenVinoExecutable(AbstractExecutable):
                 "format of the layer it names."
             ) from error
         return {
-            port.get_any_name(): np.array(self._request.get_tensor(port).data)
-            for port in self._compiled.outputs
+            name: np.array(self._request.get_tensor(port).data)
+            for name, port in self._outputs.items()
         }
 
     def _fitting(self, name: str, array: ndarray) -> ndarray:
@@ -190,3 +193,9 @@ def _signature(node: Any) -> str:  # noqa: ANN401 - openvino ships no types
     facts = [_fact(node, key) for key in ("layerType", "primitiveType", "runtimePrecision")]
     outputs = [str(port.get_partial_shape()) for port in node.outputs()]
     return "|".join([*facts, _fact(node, "outputPrecisions"), *shapes, "->", *outputs])
+
+
+def _name_of(port: Any, known: set[str]) -> str:  # noqa: ANN401 - openvino ships no types
+    """Return a port's name in the file; it has others too where a node beside it is folded away."""
+    own = sorted(known.intersection(port.get_names()))
+    return own[0] if own else str(port.get_any_name())

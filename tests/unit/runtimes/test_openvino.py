@@ -212,3 +212,28 @@ def test_wrong_numbers_have_no_support(
     monkeypatch.setattr(one_layer, "_LARGEST_ERROR", 1e-9)
     assert _RUNTIME.support(small_layers()[0], "w8", base="fp32") is Support.NONE
     assert "its output is off by" in caplog.text
+
+
+def test_inputs_and_outputs_keep_their_names_where_a_node_beside_them_is_folded_away() -> None:
+    """A product by one: its tensors and the input become one, which then has several names."""
+    node, value = helper.make_node, helper.make_tensor_value_info
+    ones = numpy_helper.from_array(np.ones(3, dtype=np.float32), "ones")
+    graph = helper.make_graph(
+        [
+            node("Mul", ["time", "ones"], ["a_first"]),
+            node("Sin", ["a_first"], ["wave"]),
+            node("Add", ["wave", "sample"], ["sum"]),
+            node("Identity", ["sum"], ["z_output"]),
+        ],
+        "folded",
+        [value(name, TensorProto.FLOAT, [3]) for name in ("time", "sample")],
+        [value("z_output", TensorProto.FLOAT, [3])],
+        initializer=[ones],
+    )
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    runtime = OpenVino()
+    built = runtime.build(file, settings=runtime.settings("fp32"))
+    assert set(built.input_names) == {"time", "sample"}
+    inputs = {name: np.arange(3, dtype=np.float32) for name in built.input_names}
+    found = built.run(inputs)
+    np.testing.assert_allclose(found["z_output"], np.sin(inputs["time"]) + inputs["sample"])
