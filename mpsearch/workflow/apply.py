@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mpsearch.core.formats import BASES, format_named
 from mpsearch.core.graph import Op, is_product_name
+from mpsearch.core.placement import LAYER_INPUTS, additions_with
 from mpsearch.core.plan import Plan
 from mpsearch.errors import PlanError
 from mpsearch.execution.dynamic import dynamic_group_of
@@ -27,7 +28,8 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     have been cut (`encoder.0` finds `model.encoder.0`).
 
     Raises:
-        PlanError: A layer of the plan is not in the model, or lacks its quantiser.
+        PlanError: A layer of the plan is not in the model, or lacks its quantiser; or the plan
+            quantises residual additions, which are no modules.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 2))
@@ -35,6 +37,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
         >>> rounded[0].weight.unique().numel() <= 6
         True
     """
+    _refuse_additions(plan)
     result = copy.deepcopy(model).eval()
     for layer, name in plan.assignment.items():
         if is_product_name(layer):
@@ -53,6 +56,16 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     if plan.base == "bf16":
         _run_in_bfloat16_(result)
     return result
+
+
+def _refuse_additions(plan: Plan) -> None:
+    additions = additions_with(plan.quantizers) if plan.placement != LAYER_INPUTS else ()
+    if additions:
+        raise PlanError(
+            f"The plan quantises {len(additions)} residual additions, such as that of "
+            f"{additions[0]!r}. Expected quantisers on the inputs of layers alone, as sums are no "
+            "modules. Run the plan by `mpsearch.execution.quantised`, or its ONNX file."
+        )
 
 
 def _refuse_product(layer: str, name: str, *, base: str) -> None:

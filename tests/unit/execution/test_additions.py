@@ -88,8 +88,8 @@ def test_the_own_addend_may_stand_second() -> None:
     )
     quantizers = dict(zip(addend_keys("free"), (coarse, fine), strict=True))
     (override,) = addition_overrides(traced, quantizers).values()
-    stream, made = torch.tensor([0.3, -0.2]), torch.tensor([0.3, -0.2])
-    assert override(stream, made).tolist() == [0.25 + 0.5, -0.25 + 0.0]
+    stream, made = torch.tensor([0.3, 0.2]), torch.tensor([-0.2, 0.6])
+    assert override(stream, made).tolist() == [0.25 - 0.0, 0.25 + 0.5]
 
 
 def test_a_plan_of_another_placement_leaves_sums_alone(traced: TracedModel, data: Dataset) -> None:
