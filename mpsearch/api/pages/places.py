@@ -6,6 +6,7 @@ HOME: Final = "/"
 SIGN_IN: Final = "/sign-in"
 SIGN_OUT: Final = "/sign-out"
 JOBS: Final = "/jobs/"
+NEW: Final = "/new"
 STATIC: Final = "/static/"
 
 # They hold nothing of anybody: the form to sign in, and the files that every page looks like.
@@ -24,7 +25,7 @@ def is_open(path: str) -> bool:
 
 def is_page(path: str) -> bool:
     """Return whether an address is for people: its errors are pages, too."""
-    return path == HOME or path.startswith(JOBS) or is_open(path)
+    return path in (HOME, NEW) or path.startswith(JOBS) or is_open(path)
 
 
 def is_own(path: str) -> bool:

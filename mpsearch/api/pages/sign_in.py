@@ -2,17 +2,16 @@
 
 import time
 from typing import Final
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
+from mpsearch.api.pages.forms import fields_of
 from mpsearch.api.pages.places import HOME, SIGN_IN, SIGN_OUT, is_own
 from mpsearch.api.pages.rendering import answer_page
 from mpsearch.api.service import TheService
 from mpsearch.api.session import COOKIE, SECONDS, session_of
-from mpsearch.errors import UsageError
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,7 +31,7 @@ def get_sign_in(request: Request) -> Response:
 @router.post(SIGN_IN)
 async def post_sign_in(request: Request, service: TheService) -> Response:
     """Open a session for a valid key."""
-    form = await _form(request)
+    form = await fields_of(request, largest=_LARGEST_FORM)
     going_on = form.get("next", HOME)
     key = await run_in_threadpool(service.keys.find, form.get("key", "").strip())
     if key is None:
@@ -64,15 +63,3 @@ def post_sign_out(request: Request) -> Response:
 def _is_encrypted(request: Request) -> bool:
     # Who claims it without a proxy that does only loses the own cookie.
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
-
-
-async def _form(request: Request) -> dict[str, str]:
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LARGEST_FORM:
-            raise UsageError(
-                f"The form is longer than {_LARGEST_FORM} bytes. Expected a key. Paste it again."
-            )
-    fields = parse_qs(body.decode(errors="replace"))
-    return {name: values[-1] for name, values in fields.items()}
