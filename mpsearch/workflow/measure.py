@@ -27,7 +27,7 @@ from mpsearch.workflow.constant_loss import base_loss
 from mpsearch.workflow.device_names import runtime_on
 from mpsearch.workflow.estimate import announce, estimated_seconds
 from mpsearch.workflow.offered import SupportByLayer, offered, supported
-from mpsearch.workflow.placements import placements_worth_profiling
+from mpsearch.workflow.placements import Placements, placements_worth_profiling
 from mpsearch.workflow.prepare import (
     JOINTLY,
     ModelSource,
@@ -202,22 +202,28 @@ def measure_prepared(
         table = scope.table(metric, prepared=prepared, seed=seed, progress=progress)
     else:
         table = exact_table(changes, scope=scope, seed=seed)
-    measured = replace(
-        table,
-        base_loss={base: base_loss(prepared, base=base) for base in engine.bases},
-        placement_loss=placements.loss,
-        quantizers=placements.quantizers,
-    )
-    # Noise must not make fewer bits look better: an optimiser would take them for nothing.
-    sensitivity = monotone_envelope(measured).table
     return Measured(
-        sensitivity=sensitivity,
+        sensitivity=_completed(table, prepared, bases=engine.bases, placements=placements),
         costs=costs,
         graph=prepared.traced.graph,
         scope=scope,
         changes=changes,
         notes=placements.notes,
     )
+
+
+def _completed(
+    table: SensitivityTable, prepared: Prepared, *, bases: Sequence[str], placements: Placements
+) -> SensitivityTable:
+    """Return the table with the losses of bases and placements, and monotone in bits."""
+    measured = replace(
+        table,
+        base_loss={base: base_loss(prepared, base=base) for base in bases},
+        placement_loss=placements.loss,
+        quantizers=placements.quantizers,
+    )
+    # Noise must not make fewer bits look better: an optimiser would take them for nothing.
+    return monotone_envelope(measured).table
 
 
 def scope_of(
