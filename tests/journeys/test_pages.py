@@ -247,3 +247,33 @@ def test_a_key_opens_the_pages(browser: Browser, model: SmallModel, tmp_path: Pa
             page.get_by_role("button", name="Sign out").click()
             expect(page.get_by_label("Key")).to_be_visible()
             assert context.cookies() == []
+
+
+def test_a_job_is_posted_by_keyboard_with_uploads(
+    browser: Browser, server: Server, model: SmallModel
+) -> None:
+    # Not `visited`: the console tells of a file that was not there before, and of a form refused.
+    with browser.new_context(viewport=PHONE) as context, context.new_page() as page:
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: errors.append(said.text) if "Policy" in said.text else None)
+        page.goto(server.url)
+        page.get_by_role("link", name="New job").press("Enter")
+        assert sideways(page) == 0
+        page.get_by_label("Or a model's files").set_input_files(
+            [model.folder / "model" / name for name in ("config.json", "model.safetensors")]
+        )
+        page.get_by_label("Or samples").set_input_files(model.folder / "samples.npz")
+        page.get_by_label("Task", exact=True).select_option("embedding")
+        page.get_by_label("Runtime", exact=True).select_option("simulation")
+        page.get_by_label("Bytes of the weights").fill("no limit")
+        page.get_by_label("Formats").press("Enter")
+        # What is wrong is told, and what was uploaded need not be chosen again.
+        expect(page.get_by_role("alert")).to_contain_text("no limit")
+        page.get_by_label("Bytes of the weights").fill("30%")
+        page.get_by_label("Bytes of the weights").press("Enter")
+        page.wait_for_url("**/jobs/*")
+        posted = server.job(page.url.rpartition("/")[2])
+        assert posted["metadata"]["state"] in {"queued", "running", "succeeded"}
+        server.client.post(f"/v1/jobs/{page.url.rpartition('/')[2]}:cancel")
+        assert errors == []
