@@ -253,7 +253,8 @@ def test_a_job_is_posted_by_keyboard_with_uploads(
     browser: Browser, server: Server, model: SmallModel
 ) -> None:
     # Not `visited`: the console tells of a file that was not there before, and of a form refused.
-    with browser.new_context(viewport=PHONE) as context, context.new_page() as page:
+    options: dict[str, Any] = {"viewport": PHONE}
+    with browser.new_context(**options) as context, context.new_page() as page:
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: errors.append(said.text) if "Policy" in said.text else None)
