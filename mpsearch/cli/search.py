@@ -89,7 +89,6 @@ def search(
     smallest plan that is certified to lose no more than that.
     """
     with session(as_json=as_json, resumes=True) as run:
-        pins, shapes = read_fixed(fixed), read_workloads(workloads)
         from mpsearch.workflow.search import search as searched
 
         result = searched(
@@ -103,9 +102,9 @@ def search(
             validation=None if validation is None else over_steps(validation, steps),
             test=None if test is None else over_steps(test, steps),
             formats=formats,
-            fixed=pins,
+            fixed=read_fixed(fixed),
             runtime=runtime,
-            workloads=shapes,
+            workloads=read_workloads(workloads),
             threads=threads,
             seed=seed,
             cache=cache,

@@ -14,8 +14,8 @@ def bops_table(graph: LayerGraph, *, formats: Sequence[str], base: str) -> Int[n
     """Return multiply-accumulates x weight bits x activation bits of one inference.
 
     A format without an activation format computes with activations of the base. Lookups
-    multiply nothing. A product of two activations counts their bits twice. Source: Baskin et al. (2021), UNIQ, ACM Trans. Comput. Syst. 37,
-    without their term for accumulators.
+    multiply nothing. A product of two activations counts their bits twice. Source: Baskin et
+    al. (2021), UNIQ, ACM Trans. Comput. Syst. 37, without their term for accumulators.
     """
     chosen = [format_named(name) for name in formats]
     inputs = [_activation_bits(each, base=base) for each in chosen]

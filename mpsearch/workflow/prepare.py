@@ -94,7 +94,7 @@ class Prepared:
 
 
 def prepare(
-    model: ModelSource,
+    model: "ModelSource | Prepared",
     calibration: DataSource,
     *,
     task: TaskSource,
@@ -111,13 +111,15 @@ def prepare(
     """Read model and data once and trace the model.
 
     With `has_products`, products of two activations are layers; see `offers_products`. A model
-    that is given traced stays as it is.
+    that is given traced stays as it is, and what is prepared already is returned.
 
     Raises:
         UsageError: There are no such ranges or pairs.
         ModelError: The model cannot be read or exported, or has nothing to quantise.
         DataError: Data does not fit the model.
     """
+    if isinstance(model, Prepared):
+        return model
     check_method(ranges)
     _check_pairs(pairs)
     store = Cache(folder=Path(cache) if cache else default_cache_folder())

@@ -192,23 +192,19 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
     spending = Effort.of(effort, seconds=seconds)
     runtime = runtime_on(device, runtime)
     clock = PhaseClock(progress=progress)
-    prepared = (
-        model
-        if isinstance(model, Prepared)
-        else prepare(
-            model,
-            calibration,
-            task=task,
-            validation=validation,
-            test=test,
-            runtime=runtime,
-            workloads=workloads,
-            cache=cache,
-            progress=clock.report,
-            ranges=ranges,
-            pairs=pairs,
-            has_products=offers_products(formats),
-        )
+    prepared = prepare(
+        model,
+        calibration,
+        task=task,
+        validation=validation,
+        test=test,
+        runtime=runtime,
+        workloads=workloads,
+        cache=cache,
+        progress=clock.report,
+        ranges=ranges,
+        pairs=pairs,
+        has_products=offers_products(formats),
     )
     ground = explore(
         prepared,

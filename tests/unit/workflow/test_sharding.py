@@ -15,10 +15,11 @@ import mpsearch
 from mpsearch.core.cache import Cache
 from mpsearch.errors import UnknownLayerError
 from mpsearch.workflow import sharding as module
+from mpsearch.workflow.division import Sharding, Shards, divided
 from mpsearch.workflow.effort import Effort
 from mpsearch.workflow.prepare import APART, JOINTLY, Prepared, prepare
 from mpsearch.workflow.search import SearchResult
-from mpsearch.workflow.sharding import Sharding, Shards, divided, measure_shard, shards_of
+from mpsearch.workflow.sharding import measure_shard, shards_of
 
 FORMATS: Final = ("w8", "w4")
 EXACT: Final = Effort(passes=1.25)
