@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Final, final
 
@@ -21,13 +22,16 @@ FASTEST: Final = tuple({"latency": f"{share}% of fastest"} for share in (100, 10
 @final
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is searched: a model at a batch in a runtime, under budgets from lean to safe."""
+    """What is searched: a model at a batch in a runtime, under budgets from lean to safe.
+
+    Each of the budgets is searched with one way to find ranges after the other.
+    """
 
     subject: Subject
     samples: int = 1
     runtime: str = "openvino"
     budgets: Sequence[Mapping[str, str]] = FASTEST
-    ranges: str = "mse"
+    ranges: Sequence[str] = ("mse",)
     formats: Sequence[str] | None = None
 
 
@@ -37,6 +41,7 @@ class Step:
     """The plan that a search returned for budgets, and what it loses on validation data."""
 
     budgets: Mapping[str, str]
+    ranges: str
     result: SearchResult
     drop: float
 
@@ -66,13 +71,13 @@ class Leanest:
 
         Budgets that no plan keeps are passed over.
         """
-        waiting = self.request.budgets[self.searched :]
-        for budgets in waiting:
+        ways = list(product(self.request.budgets, self.request.ranges))
+        for budgets, ranges in ways[self.searched :]:
             if any(step.drop <= bound for step in self.steps):
                 break
             self.searched += 1
             with suppress(InfeasibleBudgetError):
-                self.steps.append(self._step(budgets))
+                self.steps.append(self._step(budgets, ranges=ranges))
         return next((step for step in self.steps if step.drop <= bound), self.steps[-1])
 
     def drop(self, judged: Judged, *, part: Part) -> float:
@@ -94,10 +99,13 @@ class Leanest:
         return self.full[part]
 
     def tried(self) -> list[dict[str, object]]:
-        """Return the budgets of each step beside what its plan lost on validation data."""
-        return [{**step.budgets, "drop_on_validation": step.drop} for step in self.steps]
+        """Return what each step was searched with beside what its plan lost on validation data."""
+        return [
+            {**step.budgets, "ranges": step.ranges, "drop_on_validation": step.drop}
+            for step in self.steps
+        ]
 
-    def _step(self, budgets: Mapping[str, str]) -> Step:
+    def _step(self, budgets: Mapping[str, str], *, ranges: str) -> Step:
         request = self.request
         result = mpsearch.search(
             request.subject.model,
@@ -107,11 +115,10 @@ class Leanest:
             task=request.subject.task,
             runtime=request.runtime,
             formats=request.formats,
-            ranges=request.ranges,
+            ranges=ranges,
             workloads={"deployment": request.subject.workload(request.samples)},
             effort=self.effort,
             cache=self.folder / "cache",
         )
-        return Step(
-            budgets=budgets, result=result, drop=self.drop(result.tried[0], part="validation")
-        )
+        drop = self.drop(result.tried[0], part="validation")
+        return Step(budgets=budgets, ranges=ranges, result=result, drop=drop)

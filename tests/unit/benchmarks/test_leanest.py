@@ -18,7 +18,8 @@ _DROPS = {"100%": 0.3, "105%": None, "115%": 0.1, "130%": 0.01, "160%": 0.0}
 
 
 def _leanest(monkeypatch: pytest.MonkeyPatch, searched: list[str]) -> Leanest:
-    def step(_: Leanest, budgets: Mapping[str, str]) -> Any:  # noqa: ANN401 - stands for a search
+    def step(_: Leanest, budgets: Mapping[str, str], *, ranges: str) -> Any:  # noqa: ANN401 - stands for a search
+        assert ranges == "mse"
         share = budgets["latency"].split()[0]
         searched.append(share)
         drop = _DROPS[share]
