@@ -21,7 +21,8 @@ def reference_assignments(
     A layer that cannot take its format stays in the base.
 
     A format counts for a kind of layer where at least one of them supports it; combinations
-    that come to the same assignment are named once.
+    that come to the same assignment are named once. Layers that share a weight share its format,
+    that of the first of them, or else stay in the base: the file has the weight once.
 
     Args:
         graph: The layers.
@@ -45,6 +46,7 @@ def reference_assignments(
             name: wanted[name] if _takes(support, layer=name, format_=wanted[name]) else base
             for name in graph.names
         }
+        assignment |= _tied(assignment, graph=graph, base=base, support=support)
         found.setdefault(tuple(assignment.values()), assignment)
     return tuple(found.values())
 
@@ -61,6 +63,23 @@ def pinned(assignment: Mapping[str, str], *, fixed: Mapping[str, str], base: str
     for layer, name in assignment.items():
         wanted = pattern_of(layer, fixed=fixed) or name
         found[layer] = base if wanted == "fp32" else wanted
+    return found
+
+
+def _tied(
+    assignment: Mapping[str, str],
+    *,
+    graph: LayerGraph,
+    base: str,
+    support: Mapping[str, Mapping[str, Support]],
+) -> dict[str, str]:
+    """Return the one format of each group of layers that share a weight."""
+    found: dict[str, str] = {}
+    for group in graph.shared_weights:
+        names = [graph.names[place] for place in group]
+        first = assignment[names[0]]
+        is_common = all(_takes(support, layer=name, format_=first) for name in names)
+        found |= dict.fromkeys(names, first if is_common else base)
     return found
 
 

@@ -10,7 +10,6 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from mpsearch.tasks import AbstractTask, Batch
-from mpsearch.tasks.task import valid_positions
 
 _SEQUENCES: Final = 3  # dimensions of logits at positions, some of which are masked
 # Logits are divided by one of these; larger ones did not rank plans better (decision 0010).
@@ -88,7 +87,7 @@ class Divergence:
         self._log_full = nn.functional.log_softmax(reference / temperature, dim=-1)
         self._full = self._log_full.exp()
         if reference.ndim == _SEQUENCES:
-            mask = valid_positions(batch, like=reference)
+            mask = task.real_positions(batch, like=reference)
             self._weight = mask / mask.sum(dim=1, keepdim=True).clamp(min=1.0)
 
     def at(self, temperature: float) -> "Divergence":

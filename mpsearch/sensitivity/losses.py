@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from mpsearch.tasks import AbstractTask, Batch
 from mpsearch.tasks.predictions import kl_divergence
-from mpsearch.tasks.task import valid_positions
 
 _SEQUENCES: Final = 3  # dimensions of logits at positions, some of which are masked
 
@@ -50,5 +49,5 @@ def likeliest_loss(
     logits = outputs.double().flatten(end_dim=-2)
     each = functional.cross_entropy(logits, logits.argmax(dim=1), reduction="none")
     if outputs.ndim == _SEQUENCES:
-        each = each * valid_positions(batch, like=outputs).flatten()
+        each = each * task.real_positions(batch, like=outputs).flatten()
     return each.reshape(len(outputs), -1).sum(dim=1) / positions(task, outputs, batch=batch)

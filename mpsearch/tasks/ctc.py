@@ -44,6 +44,14 @@ class Ctc(AbstractTask):
             )
         return tensor
 
+    def _real_positions(
+        self,
+        batch: Batch,  # noqa: ARG002 - masks are of samples of sound, not of frames
+        *,
+        like: Float[Tensor, "S T F"],
+    ) -> Float[Tensor, "S T"]:
+        return torch.ones(like.shape[:2], device=like.device)
+
     def _positions(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " S"]:  # noqa: ARG002 - no mask
         return torch.full(
             (len(outputs),), float(outputs.shape[1]), dtype=torch.float64, device=outputs.device

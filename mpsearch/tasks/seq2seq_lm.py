@@ -35,6 +35,11 @@ class Seq2SeqLm(AbstractTask):
     def _positions(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " S"]:
         return self.answers._positions(outputs, _answer(batch))  # noqa: SLF001 - a task that delegates to another
 
+    def _real_positions(
+        self, batch: Batch, *, like: Float[Tensor, "S T F"]
+    ) -> Float[Tensor, "S T"]:
+        return self.answers.real_positions(_answer(batch), like=like)
+
     def _labelled_loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
         return self.answers.labelled_loss(outputs, _answer(batch))
 

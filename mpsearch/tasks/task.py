@@ -64,6 +64,15 @@ class AbstractTask(ABC):
         return difference / self._positions(outputs, batch)
 
     @final
+    def real_positions(self, batch: Batch, *, like: Float[Tensor, "S T F"]) -> Float[Tensor, "S T"]:
+        """Return 1 where a position of the outputs counts, and 0 where it is padding.
+
+        Raises:
+            DataError: The data's mask has another shape than the outputs.
+        """
+        return self._real_positions(batch, like=like)
+
+    @final
     def fidelity(  # noqa: PLR0917 - the same
         self,
         reference: Sequence[Float[Tensor, "..."]],
@@ -141,6 +150,11 @@ class AbstractTask(ABC):
         if labels is None or labels.shape != outputs.shape:
             return None
         return self.squared_error(labels.to(outputs), outputs, batch) / 2
+
+    def _real_positions(
+        self, batch: Batch, *, like: Float[Tensor, "S T F"]
+    ) -> Float[Tensor, "S T"]:
+        return valid_positions(batch, like=like)
 
     def _positions(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " S"]:  # noqa: ARG002 - for sequences
         """Return by how many positions each sample's error is divided."""

@@ -17,7 +17,7 @@ from mpsearch.errors import ModelError
 from mpsearch.tracing.additions import mark_additions_
 from mpsearch.tracing.onnx_base import COMPUTING, LAYER_KEY, own_file
 from mpsearch.tracing.operators import operator_name
-from mpsearch.tracing.products import PRODUCTS
+from mpsearch.tracing.products import PRODUCTS, attention_apart
 from mpsearch.tracing.traced_model import TracedModel
 
 __all__ = ["LAYER_KEY", "OPSET", "base_onnx"]
@@ -54,7 +54,12 @@ def base_onnx(traced: TracedModel) -> onnx.ModelProto:
             "The model was not traced from a torch module. Expected a module's program to export. "
             "Use the ONNX file that it was read from."
         )
-    exported = _export(traced.program, traced)
+    try:
+        exported = _export(traced.program, traced)
+    except ModelError:
+        # The kernel of attention that was traced may return strides which its decomposition in
+        # the exporter does not, and which views of it rely on (T5).
+        exported = _export(attention_apart(traced.program), traced)
     # Marked before the optimiser, whose fusions (batch norm into Conv) keep the marks.
     _mark_layers_(exported.model.graph, traced)
     _mark_products_(exported.model.graph, traced)

@@ -9,11 +9,18 @@ from torch import Tensor, fx, nn
 
 from mpsearch.core.graph import Op
 from mpsearch.errors import ModelError
-from mpsearch.tracing.operators import LayerOperator, argument, layer_operator, unreshaped
+from mpsearch.tracing.operators import (
+    LayerOperator,
+    argument,
+    layer_operator,
+    operator_name,
+    unreshaped,
+)
 from mpsearch.tracing.traced_model import tensor_at
 
 _MATRIX: Final = 2  # dimensions
 _SUFFIX: Final = ".weight"
+_LOOKUP: Final = "aten.embedding"
 
 # Names a layer: by the first node that runs it, and the path of its weight.
 NameOf: TypeAlias = Callable[[fx.Node, str], str]
@@ -41,16 +48,18 @@ def find_layers(
     `aliases` maps each path of a weight to all paths of the same tensor in the model;
     `name_of` names a layer by the first node that runs it and the path of its weight.
     Modules that share a weight are layers of their own; so are an embedding and a linear
-    use of one tensor. Further uses by the same module are calls of one layer.
+    use of one tensor. Further uses by the same module are calls of one layer. A table whose
+    rows are the same for every input is none: it is computed once, when the model is compiled.
 
     Raises:
         ModelError: There is none, or a weight is not float32 or not finite.
     """
     found: dict[tuple[str, Op, bool], FoundLayer] = {}
     names: set[str] = set()
+    fixed = constant_lookups(module)
     for node in module.graph.nodes:
         use = _weight_use(module, node)
-        if use is None:
+        if use is None or node in fixed:
             continue
         operator, path = use
         owner = _owning_path(node, aliases.get(path, (path,)))
@@ -67,6 +76,18 @@ def find_layers(
             "Embedding whose weight is a parameter. Pass the module that holds the layers."
         )
     return list(found.values())
+
+
+def constant_lookups(module: fx.GraphModule) -> set[fx.Node]:
+    """Return the lookups of rows that no input decides, not even by its size."""
+    moving: set[fx.Node] = set()
+    found: set[fx.Node] = set()
+    for node in module.graph.nodes:
+        if node.op == "placeholder" or any(each in moving for each in node.all_input_nodes):
+            moving.add(node)
+        elif operator_name(node) == _LOOKUP:
+            found.add(node)
+    return found
 
 
 def name_by_path(root: str) -> NameOf:

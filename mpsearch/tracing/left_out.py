@@ -5,6 +5,7 @@ from typing import Final
 
 from torch import fx, nn
 
+from mpsearch.tracing.layers import constant_lookups
 from mpsearch.tracing.operators import argument, layer_operator, operator_name
 from mpsearch.tracing.recurrent import MOST_STEPS, SEQUENCES, steps_of
 
@@ -13,6 +14,7 @@ _MATRIX: Final = 2  # dimensions
 _WITHOUT_FORMATS: Final = frozenset(
     {"aten.conv3d", "aten.conv_transpose3d", "aten.bilinear", "aten.embedding_bag"}
 )
+_FIXED: Final = "its rows are the same for every input, and are looked up once"
 _PRODUCTS: Final = frozenset({"aten.matmul", "aten.mm", "aten.bmm", "aten.einsum"})
 
 
@@ -23,12 +25,13 @@ def left_out(module: fx.GraphModule, layers: Iterable[fx.Node]) -> dict[str, str
     """
     weights = _weights_behind(module)
     taken = set(layers)
+    fixed = constant_lookups(module)
     found: dict[str, str] = {}
     for node in module.graph.nodes:
         if node in taken:
             continue
         for path in _multiplied(node, weights):
-            found.setdefault(path, _reason(node))
+            found.setdefault(path, _FIXED if node in fixed else _reason(node))
     return found
 
 

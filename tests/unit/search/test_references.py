@@ -48,6 +48,14 @@ def test_a_layer_that_cannot_take_a_format_stays_in_the_base() -> None:
     assert {"embed": "bf16", "one": "w4g128", "two": "bf16"} in found
 
 
+def test_layers_that_share_a_weight_share_its_format_or_stay_in_the_base() -> None:
+    tied = replace(GRAPH, shared_weights=((0, 1),))
+    found = reference_assignments(tied, base="bf16", formats=FORMATS, support=SUPPORT)
+    assert {(each["embed"], each["one"]) for each in found} == {("bf16", "bf16"), ("w8", "w8")}
+    # The convolution is free as before: base, w8a8, w8 with either of them.
+    assert len({tuple(each.values()) for each in found}) == len(found) == 6
+
+
 def test_a_format_that_no_layer_takes_gives_no_plan() -> None:
     found = reference_assignments(GRAPH, base="bf16", formats=("w2",), support=SUPPORT)
     assert found == ({"embed": "bf16", "one": "bf16", "two": "bf16"},)

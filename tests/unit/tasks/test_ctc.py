@@ -31,6 +31,12 @@ def test_edits_are_those_of_the_definition(found: list[int], wanted: list[int]) 
     assert edits(np.array(found), np.array(wanted)) == _by_definition(found, wanted)
 
 
+def test_every_frame_counts_however_long_the_sound() -> None:
+    batch = {"input_values": torch.zeros(2, 400), "attention_mask": torch.ones(2, 400)}
+    frames = TASKS["ctc"].real_positions(batch, like=torch.zeros(2, 7, 4))
+    assert frames.tolist() == [[1] * 7] * 2
+
+
 def _sure(*paths: list[int]) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.tensor(paths), num_classes=4).float() * 30
 

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mpsearch.errors import DataError
+from mpsearch.sensitivity.divergence import Divergence
 from mpsearch.tasks import TASKS, read_data
 
 _TASK = TASKS["seq2seq_lm"]
@@ -47,6 +48,15 @@ def test_errors_are_means_over_the_answers_tokens() -> None:
     full = _TASK.outputs(torch.zeros(2, 4, VOCABULARY), BATCH)
     other = _TASK.outputs(torch.ones(2, 4, VOCABULARY), BATCH)
     assert _TASK.squared_error(full, other, BATCH).tolist() == [VOCABULARY, VOCABULARY]
+
+
+def test_divergence_is_a_mean_over_the_answers_tokens() -> None:
+    full, other = torch.zeros(2, 4, VOCABULARY), _sure_of_the_next(1.0)
+    found = Divergence(_TASK, reference=full, batch=BATCH).samples(other)
+    # Of an even guess from one with a logit of 1 among zeros, the same at every position.
+    each = math.log(math.e + VOCABULARY - 1) - 1 / VOCABULARY - math.log(VOCABULARY)
+    assert found == pytest.approx([each, each])
+    assert _TASK.real_positions(BATCH, like=full).tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
 
 
 def test_the_labelled_loss_is_the_surprise_at_the_answer() -> None:

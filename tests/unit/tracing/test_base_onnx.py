@@ -1,10 +1,14 @@
 """The base file computes what the model computes, and every layer is marked in it."""
 
+from typing import final
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import Tensor, nn
+from transformers import T5Config, T5ForConditionalGeneration
 
 from mpsearch.errors import ModelError
 from mpsearch.testing import networks
@@ -47,6 +51,29 @@ def test_every_call_of_a_layer_is_marked_and_the_numbers_agree(
         }  # fmt: skip
         assert {kind for name, kind in marks if name == layer.name} <= kinds[layer.op]
     _assert_equal_numbers(file, traced)
+
+
+def test_attention_whose_views_rely_on_its_kernel_is_written_apart() -> None:
+    config = T5Config(  # type: ignore[call-arg]  # what transformers declares is not all it takes
+        vocab_size=20, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, use_cache=False,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    ids = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 1, 2, 3]])
+    example = {"input_ids": ids, "decoder_input_ids": ids[:, :3]}
+    traced = trace_model(_Logits(T5ForConditionalGeneration(config)).eval(), example)
+    _assert_equal_numbers(base_onnx(traced), traced)
+
+
+@final
+class _Logits(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=input_ids, decoder_input_ids=decoder_input_ids).logits
+        return logits
 
 
 def _assert_equal_numbers(file: onnx.ModelProto, traced: TracedModel) -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from mpsearch.testing import networks
-from mpsearch.tracing import trace_model
+from mpsearch.tracing import base_onnx, trace_model
 
 
 class Computed(nn.Module):
@@ -49,6 +49,28 @@ def test_weights_that_are_no_layers_are_told(caplog: pytest.LogCaptureFixture) -
     assert "computed" in reasons["fused"]
     assert "aten.bilinear" in reasons["both.weight"]
     assert "fused stays at full precision" in caplog.text
+
+
+class Placed(nn.Module):
+    """A table of words, and one of places whose rows are the same for every input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 8)
+        self.places = nn.Embedding(3, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Run the network on (samples, 3)."""
+        return _tensor(self.head(self.words(words) + self.places(torch.arange(3))))
+
+
+def test_rows_that_no_input_decides_are_no_layer() -> None:
+    traced = trace_model(Placed(), [torch.randint(20, (2, 3))])
+    assert traced.graph.names == ("words", "head")
+    assert "the same for every input" in traced.graph.left_out["places.weight"]
+    file = base_onnx(traced)
+    assert file.graph.output
 
 
 def test_weight_norm_is_told() -> None:
