@@ -1,5 +1,9 @@
-"""From lean to safe: the first plan of a row of budgets whose drop on validation data holds."""
+"""From lean to safe: the first plan of a row of budgets whose drop on validation data holds.
 
+A drop holds a bound with one standard error to spare, since test data will differ by as much.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -7,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Final, final
 
+import numpy as np
 import torch
 
 import mpsearch
@@ -38,12 +43,20 @@ class Request:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The plan that a search returned for budgets, and what it loses on validation data."""
+    """The plan that a search returned for budgets, and what it loses on validation data.
+
+    `stderr` is that of the drop, from what each piece of the data loses.
+    """
 
     budgets: Mapping[str, str]
     ranges: str
     result: SearchResult
     drop: float
+    stderr: float
+
+    def holds(self, bound: float) -> bool:
+        """Return whether the drop is at most `bound` with one standard error to spare."""
+        return self.drop + self.stderr <= bound
 
     @property
     def winner(self) -> Judged:
@@ -64,21 +77,22 @@ class Leanest:
     effort: float
     steps: list[Step] = field(default_factory=list)
     full: dict[Part, float] = field(default_factory=dict)
+    by_piece: list[float] = field(default_factory=list)
     searched: int = 0
 
     def within(self, bound: float) -> Step:
-        """Return the leanest step that loses at most `bound` on validation data, else the safest.
+        """Return the leanest step that holds `bound` on validation data, else the safest.
 
         Budgets that no plan keeps are passed over.
         """
         ways = list(product(self.request.budgets, self.request.ranges))
         for budgets, ranges in ways[self.searched :]:
-            if any(step.drop <= bound for step in self.steps):
+            if any(step.holds(bound) for step in self.steps):
                 break
             self.searched += 1
             with suppress(InfeasibleBudgetError):
                 self.steps.append(self._step(budgets, ranges=ranges))
-        return next((step for step in self.steps if step.drop <= bound), self.steps[-1])
+        return next((step for step in self.steps if step.holds(bound)), self.steps[-1])
 
     def drop(self, judged: Judged, *, part: Part) -> float:
         """Return what a plan loses as deployed."""
@@ -101,7 +115,12 @@ class Leanest:
     def tried(self) -> list[dict[str, object]]:
         """Return what each step was searched with beside what its plan lost on validation data."""
         return [
-            {**step.budgets, "ranges": step.ranges, "drop_on_validation": step.drop}
+            {
+                **step.budgets,
+                "ranges": step.ranges,
+                "drop_on_validation": step.drop,
+                "stderr": step.stderr,
+            }
             for step in self.steps
         ]
 
@@ -120,5 +139,27 @@ class Leanest:
             effort=self.effort,
             cache=self.folder / "cache",
         )
-        drop = self.drop(result.tried[0], part="validation")
-        return Step(budgets=budgets, ranges=ranges, result=result, drop=drop)
+        return Step(
+            budgets=budgets,
+            ranges=ranges,
+            result=result,
+            drop=self.drop(result.tried[0], part="validation"),
+            stderr=self._stderr(result.tried[0]),
+        )
+
+    def _stderr(self, judged: Judged) -> float:
+        """Return the standard error of the drop on validation data, by pieces of it."""
+        deployment, subject = judged.entry.deployment, self.request.subject
+        assert deployment is not None
+        pieces = subject.parts["validation"]
+        if not self.by_piece:
+            traced = subject.traced()
+            with torch.no_grad():
+                self.by_piece += [
+                    subject.score(lambda batch: run(traced, batch), [piece]) for piece in pieces
+                ]
+        lost = [
+            full - subject.score(deployment.forward, [piece])
+            for full, piece in zip(self.by_piece, pieces, strict=True)
+        ]
+        return float(np.std(lost, ddof=1) / math.sqrt(len(lost)))
