@@ -21,6 +21,7 @@ from mpsearch.tracing.traced_model import tensor_at
 _MATRIX: Final = 2  # dimensions
 _SUFFIX: Final = ".weight"
 _LOOKUP: Final = "aten.embedding"
+_ROWS: Final = 1  # its argument that says which
 
 # Names a layer: by the first node that runs it, and the path of its weight.
 NameOf: TypeAlias = Callable[[fx.Node, str], str]
@@ -79,13 +80,13 @@ def find_layers(
 
 
 def constant_lookups(module: fx.GraphModule) -> set[fx.Node]:
-    """Return the lookups of rows that no input decides, not even by its size."""
-    moving: set[fx.Node] = set()
+    """Return the lookups of rows that are counted out: by no input, size or stored number."""
+    counted: set[fx.Node] = set()
     found: set[fx.Node] = set()
     for node in module.graph.nodes:
-        if node.op == "placeholder" or any(each in moving for each in node.all_input_nodes):
-            moving.add(node)
-        elif operator_name(node) == _LOOKUP:
+        if node.op == "call_function" and counted.issuperset(node.all_input_nodes):
+            counted.add(node)
+        if operator_name(node) == _LOOKUP and node.args[_ROWS] in counted:
             found.add(node)
     return found
 

@@ -13,6 +13,7 @@ from mpsearch.quant.fake_torch import (
     fake_quantise_weight,
     round_to_bfloat16,
 )
+from mpsearch.quant.float8 import quantise_to_float8
 from mpsearch.quant.integer import dequantise_activation, quantise_activation, quantise_weight
 from mpsearch.quant.ranges import quantizer_of_range
 
@@ -42,6 +43,8 @@ def test_weights_equal_numpy_bit_for_bit(name: str) -> None:
     stored = fake_quantise_weight(weight, number)
     if number.kind == "integer":
         expected = quantise_weight(weight.numpy(), number).dequantise()
+    elif number.bits == 8:
+        expected = quantise_to_float8(weight.numpy()).dequantise()
     else:
         expected = weight.to({32: torch.float32, 16: torch.bfloat16}[number.bits]).float().numpy()
     np.testing.assert_array_equal(stored.numpy(), expected)
