@@ -36,7 +36,8 @@ def bars(*, small: bool) -> Iterator[Bar]:
 
 def _small() -> Iterator[Bar]:
     subject = resnet32_on_cifar(share=_SMALL_SHARE)
-    leanest = Leanest(request=Request(subject=subject), folder=FOLDER, effort=_SMALL_EFFORT)
+    request = Request(subject=subject, budgets=FASTEST[:1])
+    leanest = Leanest(request=request, folder=FOLDER, effort=_SMALL_EFFORT)
     yield from speed.bars([(leanest, NO_LOSS[subject.name])], rivals=speed.Rivals())
     yield from control.bars([leanest], bounds=control.BOUNDS[-1:])
 
