@@ -23,7 +23,7 @@ _CLEARLY: Final = 1.05
 @final
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """The seconds of our plan and of each rival, from the same rounds, and what each loses."""
+    """Milliseconds of our plan and of each rival, from the same rounds, and what each loses."""
 
     ours: float
     drop: float
