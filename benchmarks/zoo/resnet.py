@@ -20,7 +20,7 @@ _MEAN: Final = (0.485, 0.456, 0.406)
 _DEVIATION: Final = (0.229, 0.224, 0.225)
 _BATCH: Final = 128
 CALIBRATION_IMAGES: Final = 512
-# The referee tests on the first images; what comes after is never looked at here either.
+# The referee tests on the first images; the benchmark of cost chooses plans on what comes after.
 TEST_IMAGES: Final = 5000
 
 

@@ -13,7 +13,7 @@ import onnx
 from mpsearch.core.graph import Layer
 from mpsearch.core.hardware import Device, Support, Workload
 from mpsearch.core.machine import installed_versions, this_processor
-from mpsearch.errors import DeploymentError, MissingPackageError, UnsupportedFeatureError
+from mpsearch.errors import DeploymentError, MissingPackageError
 from mpsearch.runtimes.one_layer import try_layer
 from mpsearch.runtimes.onnxruntime_executable import OnnxRuntimeExecutable, Options, Session
 from mpsearch.runtimes.onnxruntime_lowering import lowered
@@ -60,17 +60,7 @@ class OnnxRuntime(AbstractRuntime):
             software=installed_versions(["onnxruntime"]),
         )
 
-    def settings(self, base: str) -> dict[str, str]:
-        """Return options of the session, and the accuracy level of weight-only products.
-
-        Raises:
-            UnsupportedFeatureError: The base is not fp32.
-        """
-        if base not in self.bases:
-            raise UnsupportedFeatureError(
-                f"ONNX Runtime on the CPU has no base {base!r}. Expected fp32: it has no bf16 "
-                "kernels, and runs fp16 as fp32. Choose fp32, or runtime 'openvino' for bf16."
-            )
+    def _settings(self, base: str) -> dict[str, str]:  # noqa: ARG002 - there is one base
         # Level 4 multiplies 8-bit inputs, quantised on the fly in blocks as long as the weight's.
         chosen = {ACCURACY_LEVEL: "4"}
         if not _EXACT_PRODUCTS.intersection(this_processor().flags):

@@ -12,7 +12,7 @@ import onnx
 from mpsearch.core.graph import Layer
 from mpsearch.core.hardware import Device, Support, Workload
 from mpsearch.core.machine import installed_versions, this_processor
-from mpsearch.errors import DeploymentError, MissingPackageError, UnsupportedFeatureError
+from mpsearch.errors import DeploymentError, MissingPackageError
 from mpsearch.runtimes.one_layer import try_layer
 from mpsearch.runtimes.openvino_executable import OpenVinoExecutable
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
@@ -56,17 +56,7 @@ class OpenVino(AbstractRuntime):
             software=installed_versions(["openvino"]),
         )
 
-    def settings(self, base: str) -> dict[str, str]:
-        """Return the plugin's settings for a base; docs/decisions says what was measured.
-
-        Raises:
-            UnsupportedFeatureError: The processor cannot compute in the base.
-        """
-        if base not in self.bases:
-            raise UnsupportedFeatureError(
-                f"OpenVINO on {this_processor().name!r} has no base {base!r}. Expected one of "
-                f"{', '.join(self.bases)}. Choose one of them."
-            )
+    def _settings(self, base: str) -> dict[str, str]:
         chosen = {
             _PRECISION: _HINT[base],
             "NUM_STREAMS": "1",

@@ -137,9 +137,15 @@ class AbstractRuntime(ABC):
     def device(self, threads: int) -> Device:
         """Return the device that this runtime uses here, with versions of its software."""
 
-    @abstractmethod
+    @final
     def settings(self, base: str) -> dict[str, str]:
-        """Return the settings that make everything outside quantised layers run in `base`."""
+        """Return the settings that make everything outside quantised layers run in `base`.
+
+        Raises:
+            UnsupportedFeatureError: The base is not among `bases`.
+        """
+        self._check_base(base)
+        return self._settings(base)
 
     def adapted(
         self,
@@ -175,11 +181,7 @@ class AbstractRuntime(ABC):
             UnsupportedFeatureError: The base is not among `bases`.
         """
         format_ = format_named(format_name)
-        if base not in self.bases:
-            raise UnsupportedFeatureError(
-                f"Runtime {self.name!r} has no base {base!r} here. Expected one of "
-                f"{', '.join(self.bases)}. Choose one of them."
-            )
+        self._check_base(base)
         if format_.is_floating:  # a layer cannot leave the base of its plan
             return Support.NATIVE if format_name == base else Support.NONE
         # Clipping moves scales, and kernels do not care which.
@@ -230,6 +232,16 @@ class AbstractRuntime(ABC):
         return self._build(
             model, settings=settings, threads=threads, workload=workload, profile=profile
         )
+
+    def _check_base(self, base: str) -> None:
+        if base not in self.bases:
+            raise UnsupportedFeatureError(
+                f"Runtime {self.name!r} has no base {base!r} on {self.device(1).name!r}. Expected "
+                f"one of {', '.join(self.bases)}. Choose one of them, or another runtime."
+            )
+
+    @abstractmethod
+    def _settings(self, base: str) -> dict[str, str]: ...
 
     def _offers(self, layout: str) -> bool:
         return layout in self.formats

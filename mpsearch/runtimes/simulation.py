@@ -46,8 +46,7 @@ class Simulation(AbstractRuntime):
             software=installed_versions(["mpsearch"]),
         )
 
-    def settings(self, base: str) -> dict[str, str]:  # noqa: ARG002 - nothing runs, so nothing is set
-        """Return no settings."""
+    def _settings(self, base: str) -> dict[str, str]:  # noqa: ARG002 - nothing runs, so nothing is set
         return {}
 
     def _offers(self, layout: str) -> bool:  # noqa: ARG002 - all alike

@@ -10,7 +10,7 @@ import onnx
 from mpsearch.core.graph import Layer
 from mpsearch.core.hardware import Device, Support, Workload
 from mpsearch.core.machine import installed_versions, this_processor
-from mpsearch.errors import MissingPackageError, UnsupportedFeatureError
+from mpsearch.errors import MissingPackageError
 from mpsearch.runtimes.one_layer import try_layer
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
 from mpsearch.runtimes.torch_lowering import lowered
@@ -46,17 +46,7 @@ class TorchCpu(AbstractRuntime):
             software=installed_versions(["torch"]),
         )
 
-    def settings(self, base: str) -> dict[str, str]:
-        """Return the base: a file says nothing about it.
-
-        Raises:
-            UnsupportedFeatureError: The processor cannot compute in the base.
-        """
-        if base not in self.bases:
-            raise UnsupportedFeatureError(
-                f"Torch on {this_processor().name!r} has no base {base!r}. Expected one of "
-                f"{', '.join(self.bases)}. Choose one of them."
-            )
+    def _settings(self, base: str) -> dict[str, str]:
         return {BASE: base}
 
     def _support(self, layer: Layer, format_name: str, *, base: str) -> Support:

@@ -9,7 +9,6 @@ import onnx
 from mpsearch.core.graph import Layer
 from mpsearch.core.hardware import Device, Support, Workload
 from mpsearch.core.machine import installed_versions, this_processor
-from mpsearch.errors import UnsupportedFeatureError
 from mpsearch.runtimes.one_layer import try_layer
 from mpsearch.runtimes.runtime import AbstractExecutable, AbstractRuntime
 from mpsearch.runtimes.torch_cpu import BASE, EXECUTABLE, torch_module
@@ -66,17 +65,7 @@ class TorchCuda(AbstractRuntime):
             software=software | dict(gpu.versions),
         )
 
-    def settings(self, base: str) -> dict[str, str]:
-        """Return the base: a file says nothing about it.
-
-        Raises:
-            UnsupportedFeatureError: There is no GPU, or it cannot compute in the base.
-        """
-        if base not in self.bases:
-            raise UnsupportedFeatureError(
-                f"Torch on {self.device(1).name!r} has no base {base!r}. Expected one of "
-                f"{', '.join(self.bases)}. Choose one of them."
-            )
+    def _settings(self, base: str) -> dict[str, str]:
         return {BASE: base}
 
     def _offers(self, layout: str) -> bool:

@@ -102,7 +102,7 @@ class KnownRuntime(AbstractRuntime):
     def device(self, threads: int) -> Device:
         return Device(name="known", runtime=self.name, threads=threads)
 
-    def settings(self, base: str) -> dict[str, str]:
+    def _settings(self, base: str) -> dict[str, str]:
         return {"base": base}
 
     def _support(self, layer: Layer, format_name: str, *, base: str) -> Support:
