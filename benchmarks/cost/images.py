@@ -9,7 +9,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from benchmarks.cost.lite0 import SIZE, lite0
-from benchmarks.cost.subjects import Forward, Part, Subject, thinned
+from benchmarks.cost.subjects import Forward, Part, Subject
 from benchmarks.zoo.case import Batches
 from benchmarks.zoo.place import ZOO
 from benchmarks.zoo.resnet import TEST_IMAGES, cifar_images, cifar_resnet
@@ -24,8 +24,8 @@ _ALL: Final = 10_000
 def resnet32_on_cifar(*, share: int) -> Subject:
     """Return the model with each `share`-th batch of the images that choose and report."""
     parts: dict[Part, Batches] = {
-        "validation": thinned(cifar_images("test.npz", rows=range(TEST_IMAGES, _ALL)), share=share),
-        "test": thinned(cifar_images("test.npz", rows=range(TEST_IMAGES)), share=share),
+        "validation": cifar_images("test.npz", rows=range(TEST_IMAGES, _ALL))[::share],
+        "test": cifar_images("test.npz", rows=range(TEST_IMAGES))[::share],
     }
     return Subject(
         name="ResNet-32",
@@ -42,8 +42,8 @@ def resnet32_on_cifar(*, share: int) -> Subject:
 def lite0_on_imagenet(*, share: int) -> Subject:
     """Return the model with each `share`-th batch of the images that choose and report."""
     parts: dict[Part, Batches] = {
-        "validation": thinned(_images(*_PARTS["validation"]), share=share),
-        "test": thinned(_images(*_PARTS["test"]), share=share),
+        "validation": _images(*_PARTS["validation"])[::share],
+        "test": _images(*_PARTS["test"])[::share],
     }
     return Subject(
         name="Lite0",

@@ -21,10 +21,10 @@ from torch import Tensor
 from benchmarks.cost.subjects import Forward, Piece, Subject
 from mpsearch.core.hardware import Workload
 from mpsearch.cost.whole_plans import example_inputs
+from mpsearch.runtimes.openvino_executable import OpenVinoExecutable
 
 HINTS: Final = ("f32", "bf16")
 PRESETS: Final = ("MIXED", "PERFORMANCE")
-_PLUGIN: Final = "CPU"
 _CALIBRATING: Final = 300  # samples, NNCF's default
 
 
@@ -34,42 +34,33 @@ class Rival:
     """A network of OpenVINO as somebody else made it, under a precision of its plain numbers."""
 
     name: str
+    base: onnx.ModelProto
     network: Any
     hint: str
 
-    def timeable(self, base: onnx.ModelProto, *, shapes: Mapping[str, tuple[int, ...]]) -> "Timed":
+    def timeable(self, *, shapes: Mapping[str, tuple[int, ...]]) -> OpenVinoExecutable:
         """Return it compiled for the shapes of a workload, its inputs bound."""
         network = self.network.clone()
         network.reshape({name: list(shape) for name, shape in shapes.items()})
-        inputs = example_inputs(base, Workload(name="deployment", shapes=dict(shapes)))
-        return Timed(_compiled(network, hint=self.hint), inputs)
+        executable = self._compiled(network)
+        workload = Workload(name="deployment", shapes=dict(shapes))
+        executable.run(example_inputs(self.base, workload))
+        return executable
 
     def forward(self) -> Forward:
         """Return a forward pass for inputs of any shape."""
-        return _forward(_compiled(self.network.clone(), hint=self.hint))
+        return _forward(self._compiled(self.network.clone()))
 
-
-@final
-class Timed:
-    """A compiled network whose inputs stay bound."""
-
-    def __init__(self, compiled: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ANN401 - openvino ships no types
-        openvino = importlib.import_module("openvino")
-        self._request = compiled.create_infer_request()
-        # OpenVINO does not keep the arrays alive that its tensors point into.
-        self._inputs = dict(inputs)
-        for name, array in self._inputs.items():
-            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        self._request.infer()
-
-    def infer(self) -> None:
-        """Run once."""
-        self._request.infer()
+    def _compiled(self, network: Any) -> OpenVinoExecutable:  # noqa: ANN401 - openvino ships no types
+        settings = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
+        settings |= {"INFERENCE_PRECISION_HINT": self.hint} if self.hint else {}
+        core = importlib.import_module("openvino").Core()
+        return _executable(core.compile_model(network, "CPU", settings), base=self.base)
 
 
 def plain(base: onnx.ModelProto, *, hint: str) -> Rival:
     """Return the model as it is: the full-precision reference, or OpenVINO's bfloat16."""
-    return Rival(name=f"OpenVINO {hint}", network=network_of(base), hint=hint)
+    return Rival(name=f"OpenVINO {hint}", base=base, network=network_of(base), hint=hint)
 
 
 def nncf_int8(base: onnx.ModelProto, subject: Subject) -> list[Rival]:
@@ -86,7 +77,8 @@ def nncf_int8(base: onnx.ModelProto, subject: Subject) -> list[Rival]:
                 subset_size=_CALIBRATING,
             )
         rivals += [
-            Rival(name=f"NNCF int8 {preset}, {hint}", network=network, hint=hint) for hint in HINTS
+            Rival(name=f"NNCF int8 {preset}, {hint}", base=base, network=network, hint=hint)
+            for hint in HINTS
         ]
     return rivals
 
@@ -96,7 +88,7 @@ def nncf_within(base: onnx.ModelProto, subject: Subject, *, drop: float) -> list
     nncf = _nncf()
 
     def validated(compiled: Any, pieces: Iterable[Piece]) -> tuple[float, list[float]]:  # noqa: ANN401 - openvino ships no types
-        forward, chosen = _forward(compiled), list(pieces)
+        forward, chosen = _forward(_executable(compiled, base=base)), list(pieces)
         return subject.score(forward, chosen), [subject.score(forward, [each]) for each in chosen]
 
     with quiet():
@@ -111,7 +103,12 @@ def nncf_within(base: onnx.ModelProto, subject: Subject, *, drop: float) -> list
             subset_size=_CALIBRATING,
         )
     return [
-        Rival(name=f"NNCF accuracy control, {hint or 'default'}", network=network, hint=hint)
+        Rival(
+            name=f"NNCF accuracy control, {hint or 'default'}",
+            base=base,
+            network=network,
+            hint=hint,
+        )
         for hint in ("", "f32")
     ]
 
@@ -141,20 +138,14 @@ def _model_type(subject: Subject) -> Any:  # noqa: ANN401 - nncf is optional
     return _nncf().ModelType.TRANSFORMER if subject.task == "embedding" else None
 
 
-def _compiled(network: Any, *, hint: str) -> Any:  # noqa: ANN401 - openvino ships no types
-    core = importlib.import_module("openvino").Core()
-    settings = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
-    return core.compile_model(
-        network, _PLUGIN, settings | ({"INFERENCE_PRECISION_HINT": hint} if hint else {})
-    )
+def _executable(compiled: Any, *, base: onnx.ModelProto) -> OpenVinoExecutable:  # noqa: ANN401 - openvino ships no types
+    return OpenVinoExecutable(model=base, compiled=compiled, profiled=False)
 
 
-def _forward(compiled: Any) -> Forward:  # noqa: ANN401 - openvino ships no types
-    names = [port.get_any_name() for port in compiled.inputs]
-
-    def run(batch: Mapping[str, Tensor]) -> Tensor:
-        found = compiled({name: batch[name].numpy() for name in names})
-        return torch.from_numpy(found[0].copy())
+def _forward(executable: OpenVinoExecutable) -> Forward:
+    def run(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = executable.run({name: batch[name].numpy() for name in executable.input_names})
+        return {name: torch.from_numpy(value) for name, value in found.items()}
 
     return run
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.cost.subjects import Forward, Part, Subject
 from benchmarks.zoo.case import Batches
-from benchmarks.zoo.minilm import minilm
+from benchmarks.zoo.minilm import minilm, padded
 from benchmarks.zoo.place import ZOO
 from mpsearch.tasks import TASKS
 from mpsearch.tasks.tokens import load_tokenizer
@@ -62,15 +62,7 @@ def _tokens(sentences: tuple[str, ...]) -> Batches:
     tokenizer = load_tokenizer(ZOO / "minilm_l6_v2" / "tokenizer.json")
     tokenizer.enable_truncation(_LENGTH)
     rows = [torch.tensor(found.ids) for found in tokenizer.encode_batch(list(sentences))]
-    return [_padded(rows[at : at + _BATCH]) for at in range(0, len(rows), _BATCH)]
-
-
-def _padded(rows: Sequence[Tensor]) -> dict[str, Tensor]:
-    pad = torch.nn.utils.rnn.pad_sequence
-    return {
-        "input_ids": pad(list(rows), batch_first=True),
-        "attention_mask": pad([torch.ones_like(row) for row in rows], batch_first=True),
-    }
+    return [padded(rows[at : at + _BATCH]) for at in range(0, len(rows), _BATCH)]
 
 
 def _pieces(pairs: Sequence[Pair]) -> list[Sequence[Pair]]:

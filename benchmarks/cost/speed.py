@@ -53,9 +53,8 @@ class Rivals:
 
 def timed(ours: Timeable, rivals: Sequence[Rival], *, leanest: Leanest) -> Timings:
     """Time our plan and then the rivals, at the batch of the request."""
-    subject = leanest.request.subject
-    base, shapes = base_onnx(subject.traced()), subject.workload(leanest.request.samples)
-    entrants = [ours, *(rival.timeable(base, shapes=shapes) for rival in rivals)]
+    shapes = leanest.request.subject.workload(leanest.request.samples)
+    entrants = [ours, *(rival.timeable(shapes=shapes) for rival in rivals)]
     return time_together(
         entrants,
         relative_error=_RELATIVE_ERROR,

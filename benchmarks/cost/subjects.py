@@ -47,8 +47,3 @@ class Subject:
         """Return the shape of each input for so many samples at once."""
         names = [name for name in self.calibration[0] if name != "labels"]
         return dict.fromkeys(names, (samples, *self.shape))
-
-
-def thinned(batches: Sequence[Mapping[str, Tensor]], *, share: int) -> Batches:
-    """Return each `share`-th batch, so that a small form keeps every part."""
-    return batches[::share]

@@ -81,10 +81,11 @@ def _batches(sentences: Sequence[str]) -> Batches:
     tokenizer.enable_truncation(_LENGTH)
     rows = [torch.tensor(found.ids) for found in tokenizer.encode_batch(list(sentences))]
     rows.sort(key=len)
-    return [_padded(rows[at : at + _BATCH]) for at in range(0, len(rows), _BATCH)]
+    return [padded(rows[at : at + _BATCH]) for at in range(0, len(rows), _BATCH)]
 
 
-def _padded(rows: Sequence[Tensor]) -> dict[str, Tensor]:
+def padded(rows: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return rows of token ids as one batch, and a mask of what is no padding."""
     pad = nn.utils.rnn.pad_sequence
     masks = [torch.ones(len(row), dtype=torch.int64) for row in rows]
     return {

@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.cost.leanest import FASTEST, Leanest, Request, Step
 from benchmarks.cost.rivals import unpadded
-from benchmarks.cost.subjects import Subject, thinned
+from benchmarks.cost.subjects import Subject
 from mpsearch.errors import InfeasibleBudgetError
 
 _NO_RESULT: Final[Any] = None  # nothing looks at it
@@ -79,8 +79,3 @@ def test_rivals_calibrate_on_samples_without_their_padding() -> None:
     rows = list(unpadded(batch))
     assert [row["input_ids"].tolist() for row in rows] == [[[5, 6]], [[7, 8, 9, 1]]]
     assert all(set(row) == {"input_ids", "attention_mask"} for row in rows)
-
-
-def test_a_thinned_part_keeps_each_so_manieth_batch() -> None:
-    batches = [{"image": torch.tensor([place])} for place in range(7)]
-    assert [int(each["image"]) for each in thinned(batches, share=3)] == [0, 3, 6]
