@@ -25,7 +25,7 @@ demo: $(STAMP)  ## Search a plan for a real sentence-embedding transformer on th
 
 test: $(STAMP)  ## Pass all tests; Debian packages that they start are installed where missing.
 	.ci/programs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(STAMP)  ## Hold the house style: lint, types, layers, sizes, doctests.
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from mpsearch.core.formats import Granularity, TensorFormat
@@ -43,12 +43,21 @@ class QuantizerLaws(ABC):
     ) -> Float32[ndarray, "..."]:
         """Return the distance between neighbouring codes at each number of `weight`."""
 
+    def loses_an_end(
+        self, weight: Float32[ndarray, "O I"], number: TensorFormat
+    ) -> Bool[ndarray, "O I"]:
+        """Return where storing narrows the range, so that storing again sees another; nowhere."""
+        del number
+        return np.zeros(weight.shape, dtype=bool)
+
     @LAW
     @given(weight=MATRICES)
     def test_storing_twice_equals_storing_once(self, weight: Float32[ndarray, "O I"]) -> None:
         for number in self.numbers():
             once = self._stored(weight, number)
-            np.testing.assert_allclose(self._stored(once, number), once, rtol=_ROUNDING, atol=0)
+            settled = ~self.loses_an_end(weight, number)
+            twice = self._stored(once, number)
+            np.testing.assert_allclose(twice[settled], once[settled], rtol=_ROUNDING, atol=0)
 
     @LAW
     @given(weight=MATRICES)

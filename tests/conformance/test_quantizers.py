@@ -5,12 +5,14 @@ from itertools import product
 import numpy as np
 import pytest
 from hypothesis import given
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Float64
 from numpy import ndarray
 
 from mpsearch.core.formats import FORMATS, Granularity, TensorFormat
 from mpsearch.quant import QUANTIZERS, AbstractQuantizer
 from mpsearch.testing.quantizer_laws import LAW, MATRICES, QuantizerLaws
+
+_NEARLY = 1e-5  # of a step: singles decide a tie by their rounding
 
 
 def _integers(*, symmetric: bool) -> tuple[TensorFormat, ...]:
@@ -43,6 +45,14 @@ def _spread(
     return np.broadcast_to(each, rows.shape).reshape(weight.shape).astype(np.float32)
 
 
+def _ends(
+    weight: Float32[ndarray, "O I"], number: TensorFormat
+) -> tuple[Float64[ndarray, "B 1"], Float64[ndarray, "B 1"]]:
+    rows = _blocks(weight, number).astype(np.float64)
+    low = rows.min(axis=1, keepdims=True, initial=0.0)
+    return low, rows.max(axis=1, keepdims=True, initial=0.0)
+
+
 class TestIntegerQuantizer(QuantizerLaws):
     """Symmetric integers, per tensor, channel and group."""
 
@@ -68,10 +78,19 @@ class TestAsymmetricQuantizer(TestIntegerQuantizer):
     def largest_step(
         self, weight: Float32[ndarray, "..."], number: TensorFormat
     ) -> Float32[ndarray, "..."]:
-        rows = _blocks(weight, number).astype(np.float64)
-        high = rows.max(axis=1, keepdims=True, initial=0.0)
-        span = (high - rows.min(axis=1, keepdims=True, initial=0.0)).astype(np.float32)
+        low, high = _ends(weight, number)
+        span = (high - low).astype(np.float32)
         return _spread(span / np.float32(2**number.bits - 1), weight, number)
+
+    def loses_an_end(
+        self, weight: Float32[ndarray, "O I"], number: TensorFormat
+    ) -> Bool[ndarray, "O I"]:
+        """At a tie the zero point is rounded away from one end, which is then out of reach."""
+        low, high = _ends(weight, number)
+        with np.errstate(invalid="ignore"):
+            zero_point = -low * (2**number.bits - 1) / (high - low)
+        is_tie = np.abs(zero_point % 1 - 0.5) < _NEARLY
+        return _spread(is_tie.astype(np.float32), weight, number).astype(bool)
 
     @LAW
     @given(weight=MATRICES)
