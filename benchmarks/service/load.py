@@ -84,7 +84,8 @@ async def _both(
         place = first.headers["location"]
         posts = _paced(lambda: client.post("/v1/jobs", json=request), seconds=seconds)
         gets = _paced(lambda: client.get(place), seconds=seconds)
-        return await posts, await gets
+        posted, got = await asyncio.gather(posts, gets)
+        return posted, got
 
 
 async def _paced(once: Callable[[], Awaitable[httpx2.Response]], *, seconds: float) -> list[float]:

@@ -24,7 +24,7 @@ class Tenant:
     sources: Sources
 
 
-def _tenant(request: Request, service: TheService) -> Tenant:
+async def _tenant(request: Request, service: TheService) -> Tenant:
     actor = actor_of(request)
     uploads = OwnUploads(
         engine=service.store.engine,

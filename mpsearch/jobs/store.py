@@ -2,29 +2,25 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Engine,
-    Row,
     and_,
     case,
     delete,
     func,
-    insert,
     select,
     true,
     update,
 )
-from sqlalchemy.exc import IntegrityError
-from uuid_utils.compat import uuid7
 
 from mpsearch.core.progress import ProgressEvent
-from mpsearch.errors import AbsentError, ConflictError, QuotaError, UsageError
-from mpsearch.jobs.database import LOOPBACK, Actor, audit, note, one_at_a_time
+from mpsearch.errors import AbsentError, ConflictError, MpsearchError
+from mpsearch.jobs.adding import NewJob, add_all
+from mpsearch.jobs.database import LOOPBACK, Actor, audit, job_of, note
 from mpsearch.jobs.job import UNFINISHED, Job, JobState, Once
 from mpsearch.jobs.queue import QUEUE
 from mpsearch.jobs.tables import IDEMPOTENCY, JOB_EVENTS, JOB_SHARDS, JOBS
@@ -60,25 +56,13 @@ class JobStore:
             QuotaError: As many jobs of the tenant as it may have have not ended.
             UsageError: `once` came with another request before.
         """
-        job = Job(
-            id=str(uuid7()),
-            tenant=self._actor.tenant,
-            state=JobState.QUEUED,
-            queue=queue,
-            request=request,
-            created=time.time(),
-            version=1,
+        wish = NewJob(
+            actor=self._actor, request=request, queue=queue, most_active=most_active, once=once
         )
-        try:
-            with self.engine.begin() as connection:
-                self._insert(connection, job, once=once)
-                if most_active is not None:
-                    _check_active(connection, job.tenant, most=most_active)
-        except IntegrityError:
-            if once is None:
-                raise
-            return self._made_before(once)
-        return job
+        (added,) = add_all(self.engine, [wish])
+        if isinstance(added, MpsearchError):
+            raise added
+        return added
 
     def get(self, job_id: str) -> Job:
         """Return a job.
@@ -94,7 +78,7 @@ class JobStore:
                 f"Job {job_id!r} is not known. Expected the id of a job that was posted here. "
                 "Check the id."
             )
-        return _job(row)
+        return job_of(row)
 
     def page(
         self, *, limit: int, before: str | None = None, state: JobState | None = None
@@ -106,7 +90,7 @@ class JobStore:
         if state is not None:
             query = query.where(JOBS.c.state == state)
         with self.engine.connect() as connection:
-            return tuple(_job(row) for row in connection.execute(query))
+            return tuple(job_of(row) for row in connection.execute(query))
 
     def unfinished(self) -> tuple[tuple[str, str], ...]:
         """Return (id, queue) of all jobs that have not ended, oldest first."""
@@ -244,30 +228,6 @@ class JobStore:
     def _owned(self) -> ColumnElement[bool]:
         return true() if self.owner is None else JOBS.c.owner == self.owner
 
-    def _insert(self, connection: Connection, job: Job, *, once: Once | None) -> None:
-        one_at_a_time(connection, job.tenant)
-        kept = {name: value for name, value in vars(job).items() if value is not None}
-        connection.execute(insert(JOBS).values(kept))
-        note(connection, job.id, version=1, kind="state", data={"state": job.state})
-        if once is not None:
-            marks = {"tenant": job.tenant, "job_id": job.id, "created": job.created}
-            connection.execute(insert(IDEMPOTENCY).values(**vars(once), **marks))
-        audit(connection, self._actor, action="post", target=f"jobs/{job.id}")
-
-    def _made_before(self, once: Once) -> Job:
-        with self.engine.connect() as connection:
-            found = connection.execute(
-                select(IDEMPOTENCY.c.digest, IDEMPOTENCY.c.job_id).where(
-                    IDEMPOTENCY.c.tenant == self._actor.tenant, IDEMPOTENCY.c.key == once.key
-                )
-            ).one()
-        if found.digest != once.digest:
-            raise UsageError(
-                f"Idempotency-Key {once.key!r} came with another request before. Expected a new "
-                "key for a new request. Choose another key."
-            )
-        return self.get(found.job_id)
-
     def _changed(
         self, job_id: str, *, to: JobState, allowed: tuple[JobState, ...], **values: object
     ) -> bool:
@@ -286,21 +246,3 @@ class JobStore:
                 if self.actor is not None:
                     audit(connection, self.actor, action=to, target=f"jobs/{job_id}")
             return version is not None
-
-
-def _check_active(connection: Connection, tenant: str, *, most: int) -> None:
-    active = connection.execute(
-        select(func.count())
-        .select_from(JOBS)
-        .where(JOBS.c.tenant == tenant, JOBS.c.state.in_(UNFINISHED))
-    ).scalar_one()
-    if active > most:
-        raise QuotaError(
-            f"{most} jobs wait or run. Expected fewer before another is posted. Wait until one "
-            "has ended, or cancel one."
-        )
-
-
-def _job(row: Row[Any]) -> Job:
-    known = {field.name: getattr(row, field.name) for field in fields(Job)}
-    return Job(**{**known, "state": JobState(known["state"])})

@@ -79,7 +79,7 @@ class OwnUploads:
         tenant = self.actor.tenant
         try:
             with self.engine.begin() as connection:
-                one_at_a_time(connection, tenant)
+                one_at_a_time(connection, [tenant])
                 values = {"tenant": tenant, "name": name, "size": size, "created": time.time()}
                 connection.execute(insert(BLOBS).values(values))
                 # Counted again: several uploads may have come in at once.

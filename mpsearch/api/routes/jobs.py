@@ -18,6 +18,7 @@ from mpsearch.api.tenant import Tenant, TheTenant
 from mpsearch.core.formats import format_named
 from mpsearch.errors import UnsupportedFeatureError
 from mpsearch.formulation import parse_budgets
+from mpsearch.jobs.adding import NewJob
 from mpsearch.jobs.job import Job, JobState, Once
 from mpsearch.jobs.request import JobRequest
 from mpsearch.solvers import SOLVERS
@@ -93,13 +94,14 @@ def post_job(
     """Search the best plan for a model under budgets; the answer is a job to follow."""
     _check(request, tenant)
     wanted = request.model_dump(mode="json", exclude_none=True)
-    with service.job_turn:
-        job = tenant.jobs.add(
-            wanted,
+    job = service.poster.post(
+        NewJob(
+            actor=tenant.actor,
+            request=wanted,
             most_active=service.settings.limits.active_jobs,
             once=None if idempotency_key is None else _once(idempotency_key, wanted),
         )
-    service.enqueue(job.id, queue=job.queue)
+    )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(_SECONDS_BETWEEN_LOOKS)
     return job_resource(job, has_model=False)

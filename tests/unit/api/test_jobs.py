@@ -25,7 +25,7 @@ def test_a_post_is_accepted_stored_and_enqueued(
     job_id = answer.headers["location"].removeprefix("/v1/jobs/")
     assert answer.json()["name"] == f"jobs/{job_id}"
     assert service.store.get(job_id).state is JobState.QUEUED
-    (workflow,) = service.queue.list_workflows(workflow_ids=[job_id])
+    (workflow,) = service.queue.client.list_workflows(workflow_ids=[job_id])
     assert workflow.status == "ENQUEUED"
     assert client.get(answer.headers["location"]).json() == answer.json()
 
@@ -83,10 +83,10 @@ def test_cancelling_is_told_and_repeatable(
 
 def test_what_a_killed_server_stored_is_enqueued_at_the_next_start(service: Service) -> None:
     job = service.store.add({})
-    assert service.queue.list_workflows(workflow_ids=[job.id]) == []
+    assert service.queue.client.list_workflows(workflow_ids=[job.id]) == []
     with TestClient(build_app(service.settings), base_url="http://127.0.0.1"):
         pass
-    assert len(service.queue.list_workflows(workflow_ids=[job.id])) == 1
+    assert len(service.queue.client.list_workflows(workflow_ids=[job.id])) == 1
 
 
 def refusal(client: TestClient, body: object, *, status: int) -> dict[str, Any]:
