@@ -17,12 +17,13 @@ from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.tables import SensitivityTable
 from mpsearch.execution import observe_ranges, run
 from mpsearch.sensitivity import AbstractMetric, merged
-from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, read_data
+from mpsearch.tasks import TASKS, AbstractTask, Batch, CallableTask, Dataset, read_data
 from mpsearch.testing import networks
 from mpsearch.tracing import TracedModel, trace_model
 
 _FORMATS = ("fp32", "bf16", "w8a8", "w8", "w4", "w2")
 _SAMPLES = 6
+_BATCH = 3
 
 
 class MetricLaws(ABC):
@@ -39,11 +40,11 @@ class MetricLaws(ABC):
     def metric(self) -> AbstractMetric:
         """Return the metric under test."""
 
-    def test_scores_are_finite_where_asked_for_and_absent_elsewhere(self, tmp_path: Path) -> None:
+    def test_scores_are_finite_where_asked_for_and_absent_elsewhere(self) -> None:
         for case in _CASES:
             traced = _traced(case)
             offered = {name: ("w4", "w2") if place % 2 else () for place, name in _numbered(traced)}
-            table = self._table(case, tmp_path, offered=offered)
+            table = self._table(case, offered=offered)
             for place, _ in _numbered(traced):
                 asked = np.array(
                     [
@@ -54,21 +55,22 @@ class MetricLaws(ABC):
                 assert (np.isfinite(table.loss[place]) == asked).all()
                 assert (np.isfinite(table.stderr[place]) == asked).all()
 
-    def test_the_reference_scores_nothing(self, tmp_path: Path) -> None:
+    def test_the_reference_scores_nothing(self) -> None:
         for case in _CASES:
-            table = self._table(case, tmp_path)
+            table = self._plain(case)
             assert (table.loss[:, _FORMATS.index("fp32")] == 0).all()
             assert (table.stderr[:, _FORMATS.index("fp32")] == 0).all()
 
-    def test_the_same_seed_gives_the_same_table(self, tmp_path: Path) -> None:
+    def test_the_same_seed_gives_the_same_table(self) -> None:
         for case in _CASES:
-            first, second = (self._table(case, tmp_path, seed=3) for _ in range(2))
+            first, second = self._plain(case), self._table(case)
             np.testing.assert_array_equal(first.loss, second.loss)
             np.testing.assert_array_equal(first.stderr, second.stderr)
 
-    def test_the_cut_into_batches_does_not_matter(self, tmp_path: Path) -> None:
+    def test_the_cut_into_batches_does_not_matter(self) -> None:
+        """Batches of four and two give what two of three give."""
         for case in _CASES:
-            whole, cut = (self._table(case, tmp_path, batch_size=size) for size in (_SAMPLES, 2))
+            whole, cut = self._plain(case), self._table(case, batch_size=4)
             assert whole.samples == cut.samples
             largest = np.nanmax(np.abs(whole.loss))
             np.testing.assert_allclose(
@@ -78,23 +80,21 @@ class MetricLaws(ABC):
                 cut.stderr, whole.stderr, rtol=self.split_tolerance, atol=1e-7 * largest
             )
 
-    def test_a_memory_limit_changes_rounding_only(self, tmp_path: Path) -> None:
+    def test_a_memory_limit_changes_rounding_only(self) -> None:
         for case in _WITH_MIXED_LAYOUTS:
-            whole, tight = (
-                self._table(case, tmp_path, memory_limit_bytes=limit) for limit in (None, 10_000)
-            )
+            whole, tight = self._plain(case), self._table(case, memory_limit_bytes=10_000)
             largest = np.nanmax(np.abs(whole.loss))
             np.testing.assert_allclose(
                 tight.loss, whole.loss, rtol=self.split_tolerance, atol=1e-7 * largest
             )
 
-    def test_shards_of_layers_merge_to_the_same_bits(self, tmp_path: Path) -> None:
+    def test_shards_of_layers_merge_to_the_same_bits(self) -> None:
         for case in _WITH_MIXED_LAYOUTS:
-            whole = self._table(case, tmp_path)
+            whole = self._plain(case)
             names = _traced(case).graph.names
             every = {name: _taken(whole, place) for place, name in enumerate(names)}
             shards = [
-                self._table(case, tmp_path, offered={name: every[name] for name in part})
+                self._table(case, offered={name: every[name] for name in part})
                 for part in (names[::2], names[1::2])
             ]
             again = merged(shards)
@@ -106,16 +106,16 @@ class MetricLaws(ABC):
 
     def test_the_cache_changes_no_bit(self, tmp_path: Path) -> None:
         for case in _CASES:
-            plain = self._table(case, tmp_path)
+            plain = self._plain(case)
             store = Cache(folder=tmp_path / "cache")
-            cold, warm = (self._table(case, tmp_path, cache=store) for _ in range(2))
+            cold, warm = (self._table(case, cache=store) for _ in range(2))
             for table in (cold, warm):
                 np.testing.assert_array_equal(table.loss, plain.loss)
                 np.testing.assert_array_equal(table.stderr, plain.stderr)
 
     def test_products_are_measured_or_left_at_the_base(self, tmp_path: Path) -> None:
         """Formats of their own have a finite score everywhere or nowhere; weights none."""
-        traced = trace_model(*networks.transformer(), has_products=True)
+        traced = _with_products()
         data = read_data(
             [_batch("transformer", labelled=self.labelled)],
             input_names=traced.input_names,
@@ -136,31 +136,30 @@ class MetricLaws(ABC):
         if self.metric().measures_products:
             assert (table.loss[products, 1] != 0).all()
 
-    def test_fewer_bits_hurt_more_over_all_layers(self, tmp_path: Path) -> None:
+    def test_fewer_bits_hurt_more_over_all_layers(self) -> None:
         """Single layers need not be monotone; from 8 to 2 bits their sum is."""
         for case in _CASES if self.is_monotone else ():
-            total = np.nansum(self._table(case, tmp_path).loss, axis=0)
+            total = np.nansum(self._plain(case).loss, axis=0)
             assert total[_FORMATS.index("w8")] < total[_FORMATS.index("w2")]
+
+    def _plain(self, case: str) -> SensitivityTable:
+        """Return the table that others are compared with, measured once for each suite."""
+        return _plain_of(type(self), case)
 
     def _table(
         self,
         case: str,
-        folder: Path,
         *,
-        batch_size: int = 3,
+        batch_size: int = _BATCH,
         **arguments: Any,  # noqa: ANN401 - of `measure`
     ) -> SensitivityTable:
-        traced, task = _traced(case), _CASES[case][1]
-        batch = _batch(case, labelled=self.labelled)
-        cuts = range(0, _SAMPLES, batch_size)
-        data = read_data(
-            [{name: each[cut : cut + batch_size] for name, each in batch.items()} for cut in cuts],
-            input_names=traced.input_names,
-            batch_size=batch_size,
-            folder=folder / case,
-        )
         return self.metric().measure(
-            traced, task=task, data=data, formats=_FORMATS, quantizers=_ranges(case), **arguments
+            _traced(case),
+            task=_CASES[case][1],
+            data=_data(case, labelled=self.labelled, batch_size=batch_size),
+            formats=_FORMATS,
+            quantizers=_ranges(case),
+            **arguments,
         )
 
 
@@ -184,17 +183,43 @@ def _traced(case: str) -> TracedModel:
 
 
 @cache
+def _with_products() -> TracedModel:
+    return trace_model(*networks.transformer(), has_products=True)
+
+
+@cache
+def _plain_of(suite: type[MetricLaws], case: str) -> SensitivityTable:
+    table = suite()._table(case)  # noqa: SLF001 - of the suites here
+    for each in (table.loss, table.stderr):
+        each.flags.writeable = False  # one test cannot change what another compares with
+    return table
+
+
+@cache
+def _data(case: str, *, labelled: bool, batch_size: int) -> Dataset:
+    """Return the data of a case in batches, on disk until the process ends."""
+    batch = _batch(case, labelled=labelled)
+    return read_data(
+        [
+            {name: each[cut : cut + batch_size] for name, each in batch.items()}
+            for cut in range(0, _SAMPLES, batch_size)
+        ],
+        input_names=_traced(case).input_names,
+        batch_size=batch_size,
+        folder=Path(_folder().name) / f"{case}-{labelled}-{batch_size}",
+    )
+
+
+@cache
+def _folder() -> "TemporaryDirectory[str]":
+    return TemporaryDirectory()
+
+
+@cache
 def _ranges(case: str) -> dict[str, ActivationQuantizer]:
     """Return quantisers of the whole data, which is in one batch."""
-    traced = _traced(case)
-    with TemporaryDirectory() as folder:
-        data = read_data(
-            [_batch(case, labelled=False)],
-            input_names=traced.input_names,
-            batch_size=_SAMPLES,
-            folder=Path(folder),
-        )
-        return observe_ranges(traced, data, method="minmax")
+    data = _data(case, labelled=False, batch_size=_SAMPLES)
+    return observe_ranges(_traced(case), data, method="minmax")
 
 
 def _numbered(traced: TracedModel) -> list[tuple[int, str]]:
