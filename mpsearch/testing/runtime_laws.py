@@ -1,10 +1,12 @@
 """Laws of every runtime: inherit the suite and say which runtime it is for."""
 
 from abc import ABC, abstractmethod
+from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -68,9 +70,8 @@ class RuntimeLaws(ABC):
         self, network: Network
     ) -> None:
         runtime = self.runtime()
-        module, example = network()
-        traced = trace_model(module, example)
-        base_file = base_onnx(traced)
+        traced, base_file = _exported(network)
+        example = traced.example
         shape = (3, *example["image"].shape[1:])
         batch = {"image": torch.randn(shape, generator=torch.Generator().manual_seed(0))}
         plain = _numbers(run(traced, batch))
@@ -99,9 +100,9 @@ class RuntimeLaws(ABC):
 
     def test_what_is_claimed_of_products_runs_with_right_numbers(self) -> None:
         runtime, names = self.runtime(), ("base", *self.runtime().product_formats)
-        module, example = transformer()
-        traced = trace_model(module, example, has_products=True)
-        base_file, plain = base_onnx(traced), run(traced, example)["logits"].numpy()
+        traced, base_file = _exported(transformer, has_products=True)
+        example = traced.example
+        plain = run(traced, example)["logits"].numpy()
         given = {name: value.numpy() for name, value in example.items()}
         for base, name in ((base, name) for base in runtime.bases for name in names):
             chosen = _products_in(traced, name=name, runtime=runtime, base=base)
@@ -283,6 +284,15 @@ class RuntimeLaws(ABC):
             return
         # Shallow as it is, the model shows a wrong scale or zero point at once.
         assert check.error < max(0.5 * check.noise, 0.02), (plan.assignment, plan.base, check)
+
+
+@cache
+def _exported(
+    network: Network, *, has_products: bool = False
+) -> tuple[TracedModel, onnx.ModelProto]:
+    """Return a network and its base file, which every runtime reads and none changes."""
+    traced = trace_model(*network(), has_products=has_products)
+    return traced, base_onnx(traced)
 
 
 def _claimed_of(

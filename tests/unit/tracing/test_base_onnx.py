@@ -1,5 +1,6 @@
 """The base file computes what the model computes, and every layer is marked in it."""
 
+from functools import cache
 from typing import final
 
 import numpy as np
@@ -25,6 +26,12 @@ def _marks(model: onnx.ModelProto) -> list[tuple[str, str]]:
     ]
 
 
+@cache
+def _exported(network: networks.Network) -> tuple[TracedModel, onnx.ModelProto]:
+    traced = trace_model(*network())
+    return traced, base_onnx(traced)
+
+
 @pytest.mark.parametrize(
     "network",
     [
@@ -38,9 +45,7 @@ def _marks(model: onnx.ModelProto) -> list[tuple[str, str]]:
 def test_every_call_of_a_layer_is_marked_and_the_numbers_agree(
     network: networks.Network,
 ) -> None:
-    model, example = network()
-    traced = trace_model(model, example)
-    file = base_onnx(traced)
+    traced, file = _exported(network)
     onnx.checker.check_model(file)
     marks = _marks(file)
     for layer in traced.graph.layers:
@@ -92,14 +97,12 @@ def _assert_equal_numbers(file: onnx.ModelProto, traced: TracedModel) -> None:
 
 
 def test_batch_norm_is_folded_and_the_mark_survives() -> None:
-    model, example = networks.convolutions()
-    file = base_onnx(trace_model(model, example))
+    _, file = _exported(networks.convolutions)
     assert "BatchNormalization" not in {node.op_type for node in file.graph.node}
 
 
 def test_a_graph_without_program_is_refused() -> None:
-    model, example = networks.wrapped()
-    traced = trace_model(model, example)
+    traced, _ = _exported(networks.wrapped)
     bare = TracedModel(**{**vars(traced), "program": None})
     with pytest.raises(ModelError, match="not traced from a torch module"):
         base_onnx(bare)

@@ -1,5 +1,6 @@
 """Products of two activations are layers where they are asked for, and change no number."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ class Attention(nn.Module):
         )
         # A product with what follows from weights alone is none of two activations.
         return found.transpose(1, 2).flatten(2) + (x @ (self.table[0].t() @ self.table[1]))
+
+
+@cache
+def _transformer(*, has_products: bool) -> TracedModel:
+    """Return the small transformer, which no test changes."""
+    return trace_model(*networks.transformer(), has_products=has_products)
 
 
 def _example() -> dict[str, Tensor]:
@@ -80,9 +87,7 @@ def test_attention_in_two_products_is_attention(
 
 
 def test_nothing_is_a_product_unless_asked_for() -> None:
-    model, example = networks.transformer()
-    plain = trace_model(model, example)
-    asked = trace_model(model, example, has_products=True)
+    plain, asked = (_transformer(has_products=each) for each in (False, True))
     assert _products(plain) == []
     assert _products(asked) == ["block.self_attn@matmul", "block.self_attn@matmul_1"]
     others = [layer for layer in asked.graph.layers if layer.op is not Op.PRODUCT]
@@ -104,8 +109,7 @@ def test_macs_of_attention_are_twice_the_tokens_squared_times_the_width() -> Non
 
 
 def test_products_stand_between_what_they_read_and_who_reads_them() -> None:
-    model, example = networks.transformer()
-    graph = trace_model(model, example, has_products=True).graph
+    graph = _transformer(has_products=True).graph
     names = {name: place for place, name in enumerate(graph.names)}
     scores, values = (names[f"block.self_attn@matmul{end}"] for end in ("", "_1"))
     fused = names["block.self_attn.in_proj_weight"]
@@ -116,15 +120,13 @@ def test_products_stand_between_what_they_read_and_who_reads_them() -> None:
 
 
 def test_length_and_batch_stay_free() -> None:
-    model, example = networks.transformer()
-    asked, plain = (trace_model(model, example, has_products=each) for each in (True, False))
-    longer = {key: torch.cat([value, value], dim=1) for key, value in example.items()}
+    asked, plain = (_transformer(has_products=each) for each in (True, False))
+    longer = {key: torch.cat([value, value], dim=1) for key, value in plain.example.items()}
     torch.testing.assert_close(run(asked, longer), run(plain, longer))
 
 
 def test_each_product_is_one_node_of_the_file() -> None:
-    model, example = networks.transformer()
-    traced = trace_model(model, example, has_products=True)
+    traced = _transformer(has_products=True)
     marked = dict(layer_marks(base_onnx(traced)))
     assert set(marked) == set(traced.graph.names)
     assert {marked[name] for name in _products(traced)} == {"MatMul"}
@@ -132,12 +134,12 @@ def test_each_product_is_one_node_of_the_file() -> None:
 
 def test_exported_programs_and_files_have_the_same_products(tmp_path: Path) -> None:
     model, example = networks.transformer()
-    traced = trace_model(model, example, has_products=True)
+    traced = _transformer(has_products=True)
     program = torch.export.export(model.eval(), (), example)
     again = trace_program(program, has_products=True)
     assert _products(again) == _products(traced)
     path = tmp_path / "model.onnx"
-    onnx.save(base_onnx(trace_model(model, example)), path)
+    onnx.save(base_onnx(_transformer(has_products=False)), path)
     imported = trace_onnx(load_onnx(path), example, has_products=True)
     found = [layer for layer in imported.graph.layers if layer.op is Op.PRODUCT]
     assert all(is_product_name(layer.name) for layer in found)
