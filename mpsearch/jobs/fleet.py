@@ -1,13 +1,20 @@
 """The workers, and the devices that they measure on, as they reported them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Table, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from mpsearch.jobs.tables import DEVICES, WORKERS
+
+# Only those of a kind of database know what to do where the row is there.
+_INSERTS: Final[Mapping[str, Callable[[Table], Any]]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
 
 
 @final
@@ -30,12 +37,7 @@ class Fleet:
     def keep_device(self, name: str, data: Mapping[str, Any]) -> None:
         """Keep what a worker says about one of its runtimes."""
         with self.engine.begin() as connection:
-            known = {"seen": time.time(), "data": dict(data)}
-            changed = connection.execute(
-                update(DEVICES).where(DEVICES.c.name == name).values(known)
-            )
-            if changed.rowcount == 0:
-                connection.execute(insert(DEVICES).values(name=name, **known))
+            _keep(connection, DEVICES, name=name, data=dict(data))
 
     def devices(self) -> tuple[dict[str, Any], ...]:
         """Return what workers said about their runtimes."""
@@ -46,11 +48,7 @@ class Fleet:
     def beat(self, name: str, *, queue: str) -> None:
         """Note that a worker is alive."""
         with self.engine.begin() as connection:
-            changed = connection.execute(
-                update(WORKERS).where(WORKERS.c.name == name).values(seen=time.time())
-            )
-            if changed.rowcount == 0:
-                connection.execute(insert(WORKERS).values(name=name, queue=queue, seen=time.time()))
+            _keep(connection, WORKERS, name=name, queue=queue)
 
     def workers(self) -> tuple[Worker, ...]:
         """Return every worker that has not been found dead."""
@@ -62,3 +60,13 @@ class Fleet:
         """Strike a worker off the list: it was found dead."""
         with self.engine.begin() as connection:
             connection.execute(delete(WORKERS).where(WORKERS.c.name == name))
+
+
+def _keep(connection: Connection, table: Table, **row: Any) -> None:  # noqa: ANN401  # by column
+    """Write a row of a name, new or not, as seen now.
+
+    One statement: workers that start together write the same devices at the same time.
+    """
+    values = {**row, "seen": time.time()}
+    written = _INSERTS[connection.dialect.name](table).values(values)
+    connection.execute(written.on_conflict_do_update(index_elements=["name"], set_=values))
