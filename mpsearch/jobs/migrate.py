@@ -68,7 +68,8 @@ def _alone(engine: Engine) -> Iterator[None]:
         with owned(Path(f"{engine.url.database}.lock")):
             yield
         return
-    with engine.connect() as connection:
+    # In no transaction, which would be idle while we work, and end for that.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": _LOCK})
         try:
             yield

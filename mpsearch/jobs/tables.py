@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 
 _SECONDS_TO_WAIT_FOR_A_LOCK: Final = 30
+# A worker that freezes within a transaction would keep its rows from whoever takes over.
+_SECONDS_OF_AN_IDLE_TRANSACTION: Final = 60
 # Connections of one process: the API answers from a pool of 40 threads.
 _CONNECTIONS: Final = 40
 
@@ -131,16 +133,27 @@ AUDIT = Table(
 
 
 def open_database(url: str) -> Engine:
-    """Return an engine; on SQLite, readers never wait and commits survive a loss of power."""
+    """Return an engine; on SQLite, readers never wait and commits survive a loss of power.
+
+    On Postgres, transactions that nobody goes on with end by themselves.
+    """
     engine = create_engine(url, pool_size=_CONNECTIONS, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _configured)
+    event.listen(engine, "connect", _SETTINGS[engine.dialect.name])
     return engine
 
 
-def _configured(connection: Any, record: Any) -> None:  # noqa: ANN401, ARG001 - SQLAlchemy passes its own
+def _set_postgres(connection: Any, record: Any) -> None:  # noqa: ANN401, ARG001 - SQLAlchemy passes its own
+    seconds = _SECONDS_OF_AN_IDLE_TRANSACTION
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{seconds}s'")
+    connection.commit()
+
+
+def _set_sqlite(connection: Any, record: Any) -> None:  # noqa: ANN401, ARG001 - SQLAlchemy passes its own
     execute: Callable[[str], Any] = connection.execute
     execute("PRAGMA journal_mode=WAL")
     execute("PRAGMA synchronous=FULL")
     execute("PRAGMA foreign_keys=ON")
     execute(f"PRAGMA busy_timeout={_SECONDS_TO_WAIT_FOR_A_LOCK * 1000}")
+
+
+_SETTINGS: Final = {"sqlite": _set_sqlite, "postgresql": _set_postgres}
