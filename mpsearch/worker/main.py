@@ -3,14 +3,15 @@
 import os
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from dbos import DBOS, DBOSConfig
+from dbos import DBOS, DBOSConfig, WorkflowStatus
 
 from mpsearch.jobs.data_folder import DataFolder, owned
 from mpsearch.jobs.fleet import Fleet
@@ -18,7 +19,7 @@ from mpsearch.jobs.migrate import migrate
 from mpsearch.jobs.queue import APPLICATION, QUEUE, SERIALIZER, WORKFLOW_SCHEMA, runners_queue
 from mpsearch.jobs.store import JobStore
 from mpsearch.jobs.tables import open_database
-from mpsearch.worker.lease import Lease
+from mpsearch.worker.lease import LOST, Lease
 from mpsearch.worker.shards import ShardSupervisor
 from mpsearch.worker.supervise import Supervisor
 from mpsearch.worker.workflows import register_workflows
@@ -30,6 +31,9 @@ _SECONDS_BETWEEN_BEATS: Final = 5.0
 _ONLY: Final = "local"
 # Each shard costs a start of its own; a second one evens out workers that come late or go.
 _SHARDS_PER_WORKER: Final = 2
+# What telling why may take, before threads that still run are cut off.
+_SECONDS_TO_END: Final = 2.0
+_INTERRUPTED: Final = 130  # as a shell tells of Ctrl-C
 
 
 def work(
@@ -64,6 +68,7 @@ def work(
         register_workflows(supervisor, shards, queue=queue)
         queues = (queue, runners_queue(queue))
         DBOS.listen_queues(queues)
+        held.enter_context(_ending_whole())
         DBOS.launch()
         for name_of_queue in queues:
             DBOS.register_queue(
@@ -85,18 +90,28 @@ def work(
 
 
 def take_over(fleet: Fleet, *, lease: Lease, own: str) -> None:
-    """Give the jobs of dead workers back to their queues."""
-    for other in fleet.workers():
-        if other.name == own or not lease.take(other.name):
+    """Give the jobs of dead workers back to their queues.
+
+    Whoever has taken a job counts, told of in the fleet or not: a worker can die before.
+    """
+    queues = {other.name: other.queue for other in fleet.workers()}
+    holders = {job.executor_id: QUEUE for job in _taken() if job.executor_id}
+    for other, queue in {**holders, **queues}.items():
+        if other == own or not lease.take(other):
             continue
         try:
-            for job in DBOS.list_workflows(
-                executor_id=other.name, status="PENDING", load_input=False, load_output=False
-            ):
-                DBOS.resume_workflow(job.workflow_id, queue_name=job.queue_name or other.queue)
-            fleet.forget(other.name)
+            for job in _taken(other):
+                DBOS.resume_workflow(job.workflow_id, queue_name=job.queue_name or queue)
+            fleet.forget(other)
         finally:
-            lease.give_back(other.name)
+            lease.give_back(other)
+
+
+def _taken(executor: str | None = None) -> list[WorkflowStatus]:
+    """Return the workflows that somebody, or this executor, has taken off a queue."""
+    return DBOS.list_workflows(
+        executor_id=executor, status="PENDING", load_input=False, load_output=False
+    )
 
 
 def sharding_of(fleet: Fleet, *, queue: str, seconds: float | None) -> Sharding | None:
@@ -106,6 +121,26 @@ def sharding_of(fleet: Fleet, *, queue: str, seconds: float | None) -> Sharding 
         return None
     least = LEAST_SECONDS if seconds is None else seconds
     return Sharding(most=_SHARDS_PER_WORKER * max(workers, 1), least_seconds=least)
+
+
+@contextmanager
+def _ending_whole() -> Iterator[None]:
+    """End the process where its main thread ends.
+
+    Python would wait for threads that do jobs, and DBOS starts nothing any more that they wait
+    for: such a process holds its lock, and its jobs, for ever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        code = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else LOST
+        threading.Thread(target=_end_soon, args=(code,), name="end", daemon=True).start()
+        raise
+
+
+def _end_soon(code: int) -> None:
+    time.sleep(_SECONDS_TO_END)
+    os._exit(code)
 
 
 def report_devices(fleet: Fleet, *, queue: str = QUEUE) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from dbos import DBOS, SetWorkflowID
@@ -45,6 +45,11 @@ def register_workflows(supervisor: Supervisor, shards: ShardSupervisor, *, queue
 
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
     def search(job_id: str) -> dict[str, str]:
+        # Also between steps, or the workflow would end and leave a job that never does.
+        with _told_of(job_id):
+            return {"job": job_id, "state": run_all(job_id)}
+
+    def run_all(job_id: str) -> str:
         with SetWorkflowID(f"{job_id}:first"):
             first = DBOS.enqueue_workflow(runners, job, job_id, True)
         state = first.get_result(polling_interval_sec=_SECONDS_BETWEEN_LOOKS)
@@ -57,7 +62,7 @@ def register_workflows(supervisor: Supervisor, shards: ShardSupervisor, *, queue
                 with SetWorkflowID(f"{job_id}:last"):
                     last = DBOS.enqueue_workflow(runners, job, job_id, False)
                 state = last.get_result(polling_interval_sec=_SECONDS_BETWEEN_LOOKS)
-        return {"job": job_id, "state": state}
+        return state
 
 
 def _job_runner(supervisor: Supervisor) -> Callable[[str, bool], str]:
@@ -71,10 +76,8 @@ def _job_runner(supervisor: Supervisor) -> Callable[[str, bool], str]:
         try:
             return run(job_id, may_divide)
         except Exception as error:
-            problem = internal_problem(f"The worker failed: {type(error).__name__}: {error}")
-            supervisor.store.finish(
-                job_id, state=JobState.FAILED, error=problem.model_dump(exclude_none=True)
-            )
+            with _told_of(job_id):
+                supervisor.store.finish(job_id, state=JobState.FAILED, error=_failed(error))
             raise
 
     return job
@@ -94,12 +97,16 @@ def _shard_runner(shards: ShardSupervisor) -> Callable[[str, int], None]:
         try:
             measure(job_id, number)
         except Exception as error:
-            problem = internal_problem(f"The worker failed: {type(error).__name__}: {error}")
-            found = problem.model_dump(exclude_none=True)
-            shards.store_of_shards.finish(job_id, number=number, error=found)
+            with _told_of(job_id):
+                shards.store_of_shards.finish(job_id, number=number, error=_failed(error))
             raise
 
     return shard
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    problem = internal_problem(f"The worker failed: {type(error).__name__}: {error}")
+    return problem.model_dump(exclude_none=True)
 
 
 @contextmanager
@@ -109,7 +116,7 @@ def _told_of(job_id: str) -> Iterator[None]:
         try:
             yield
         except DBAPIError:
-            # Within the step, or its end would be kept as its result. Nobody can tell now how
+            # Before DBOS sees it, or it would keep that as the end. Nobody can tell now how
             # the job stands; it goes on when a worker starts again.
             _LOG.exception("The database fails. The worker starts again.")
             os._exit(LOST)
