@@ -23,7 +23,14 @@ from mpsearch.jobs.request import JobRequest
 from mpsearch.jobs.sources import Sources
 from mpsearch.worker.assignment import LOCK, Assignment
 from mpsearch.worker.inputs import Inputs, laid_out
-from mpsearch.worker.outcome import NO_ROOM, Outcome, failed, is_no_room, no_room
+from mpsearch.worker.outcome import (
+    NO_ROOM,
+    Outcome,
+    failed,
+    is_no_room,
+    no_room,
+    seconds_since_outcome,
+)
 from mpsearch.worker.sandbox.launch import launched
 from mpsearch.worker.sandbox.rules import Rules, rules_for
 
@@ -32,6 +39,8 @@ GIVE_UP_AFTER: Final = 3
 _SECONDS_BETWEEN_LOOKS: Final = 0.2
 # Often enough for an eye, seldom enough for a disk.
 _SECONDS_BETWEEN_REPORTS: Final = 0.1
+# What a runner that has told its outcome may take to end: libraries can hang while Python ends.
+_SECONDS_TO_END: Final = 10.0
 # A job can wait for its uploads.
 _PATIENCE_SECONDS: Final = 180.0
 _EVENT: Final = TypeAdapter(ProgressEvent)
@@ -131,7 +140,7 @@ class Attempts:
             while runner.poll() is None and not faults:
                 if time.monotonic() > deadline:
                     duty.finish(_too_long(self.longest_seconds))
-                if not duty.goes_on():
+                if not duty.goes_on() or seconds_since_outcome(duty.folder) > _SECONDS_TO_END:
                     runner.kill()
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
         finally:

@@ -1,6 +1,7 @@
 """How a job ended, written once by its runner: the last file to appear in its folder."""
 
 import errno
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,14 @@ def load_outcome(folder: Path) -> Outcome | None:
     """Return how the job of a folder ended, None where it has not."""
     path = folder / _FILE
     return TypeAdapter(Outcome).validate_json(path.read_bytes()) if path.exists() else None
+
+
+def seconds_since_outcome(folder: Path) -> float:
+    """Return how long ago the job of a folder ended, none where it has not."""
+    try:
+        return time.time() - (folder / _FILE).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def failed(error: Exception) -> Outcome:

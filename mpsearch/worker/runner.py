@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -61,12 +62,15 @@ def _ended(folder: Path, *, report: Callable[[ProgressEvent], None]) -> Outcome 
 
 def _reporter() -> Callable[[ProgressEvent], None]:
     """Keep stdout for progress: what libraries print goes to stderr."""
-    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    lines = os.dup(1)
     os.dup2(2, 1)
+    # A worker that froze reads nothing: the job goes on, and the next worker finds its outcome.
+    os.set_blocking(lines, False)
 
     def report(event: ProgressEvent) -> None:
-        lines.write(_EVENT.dump_json(event).decode() + "\n")
-        lines.flush()
+        with suppress(BlockingIOError):
+            # Whole or not at all, as short as a line is (pipe(7)).
+            os.write(lines, _EVENT.dump_json(event) + b"\n")
 
     return report
 
@@ -203,3 +207,6 @@ def _replace(written: Path, target: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    # Nothing is left to do, and libraries with threads of their own can hang while Python ends.
+    sys.stderr.flush()
+    os._exit(0)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ REQUEST = {
 }
 
 
+PATIENCE = 120.0
+
 # Stands in for the search, and writes down what it is called with.
 STAND_IN = """
 import json, sys, types
@@ -40,18 +43,25 @@ sys.modules["mpsearch.workflow.search"].search = search
 
 
 def run(folder: Path, *, path: Path | None = None) -> "subprocess.CompletedProcess[bytes]":
-    with subprocess.Popen(
-        [sys.executable, "-m", "mpsearch.worker.runner", str(folder)],
-        env=os.environ | ({} if path is None else {"PYTHONPATH": str(path)}),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        out, error = process.stdout.read(), process.stderr.read()
-        code = process.wait()
-    return subprocess.CompletedProcess([], code, out, error)
+    # Its stdin stays open, or it would end with it; what it says goes where it cannot wait.
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as error,
+        subprocess.Popen(
+            [sys.executable, "-m", "mpsearch.worker.runner", str(folder)],
+            env=os.environ | ({} if path is None else {"PYTHONPATH": str(path)}),
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=error,
+        ) as process,
+    ):
+        try:
+            code = process.wait(timeout=PATIENCE)
+        finally:
+            process.kill()
+        out.seek(0)
+        error.seek(0)
+        return subprocess.CompletedProcess([], code, out.read(), error.read())
 
 
 @pytest.fixture
@@ -142,6 +152,28 @@ def test_a_job_that_has_ended_is_not_run_again(folder: Path) -> None:
     assert {p: p.read_bytes() for p in folder.iterdir() if p.name != "lock"} == before
 
 
+TELLS = """
+from mpsearch.core.progress import ProgressEvent
+from mpsearch.worker.runner import _reporter
+report = _reporter()
+for done in range(10_000):
+    report(ProgressEvent(phase="measure", done=done, total=10_000, seconds=1.0))
+"""
+
+
+def test_a_runner_goes_on_where_nobody_reads_its_steps() -> None:
+    # As where its worker is frozen; each step that fits is whole.
+    with subprocess.Popen([sys.executable, "-c", TELLS], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+        assert process.stdout is not None
+        told = [json.loads(line)["done"] for line in process.stdout]
+    assert told == list(range(len(told)))
+    assert len(told) > 100
+
+
 FULL = """
 import errno, os, sys
 from pathlib import Path
@@ -157,7 +189,10 @@ main(Path(sys.argv[1]))
 def test_a_runner_without_room_for_its_outcome_says_so_by_its_exit(folder: Path) -> None:
     command = [sys.executable, "-c", FULL, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        assert process.wait() == NO_ROOM
+        try:
+            assert process.wait(timeout=PATIENCE) == NO_ROOM
+        finally:
+            process.kill()
     assert load_outcome(folder) is None
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mpsearch.jobs.data_folder import owned
 from mpsearch.jobs.job import JobState
+from mpsearch.worker import attempts
 from mpsearch.worker.attempts import GIVE_UP_AFTER
 from mpsearch.worker.outcome import load_outcome
 from mpsearch.worker.supervise import Supervisor
@@ -49,6 +50,16 @@ def test_a_job_that_ends_by_an_error_fails_with_it(
     error = supervisor.store.get(job.id).error
     assert error is not None
     assert error["smallest"] == {"latency": 4.0}
+
+
+def test_a_runner_that_has_told_its_outcome_and_hangs_is_ended(
+    supervisor: Supervisor, runs: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_SECONDS_TO_END", 0.5)
+    runs("report(9)\nend()\ntime.sleep(3600)")
+    job = supervisor.store.add(REQUEST)
+    assert supervisor.run(job.id) == "succeeded"
+    assert starts(supervisor, job.id) == 1
 
 
 def test_a_killed_runner_is_started_again(
