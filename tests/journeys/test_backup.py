@@ -15,8 +15,9 @@ from benchmarks.service.postgres import Postgres
 
 pytestmark = pytest.mark.slow
 
-# As docs/service.md lists them: databases first, since what a row names is there before the row.
-DATABASES: Final = ("jobs.sqlite", "workflows.sqlite")
+# As docs/service.md lists them: databases first, since what a row names is there before the row;
+# the queue before all, since a job without a workflow is queued anew, one that has ended is not.
+DATABASES: Final = ("workflows.sqlite", "jobs.sqlite")
 FILES: Final = ("secret", "blobs", "jobs", "cache", "caches")
 
 
