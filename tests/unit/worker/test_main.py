@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,28 +48,12 @@ def test_the_queue_of_sqlite_is_written_ahead(tmp_path: Path) -> None:
     service.close()
 
 
-def test_many_jobs_posted_at_once_are_stored_and_queued(tmp_path: Path) -> None:
-    service = open_service(Settings(data=DataFolder(path=tmp_path)))
-
-    def post(_: int) -> str:
-        with service.job_turn:
-            job = service.store.add({"budgets": {}})
-        service.enqueue(job.id, queue=job.queue)
-        return job.id
-
-    with ThreadPoolExecutor(20) as threads:
-        posted = set(threads.map(post, range(60)))
-    assert {job_id for job_id, _ in service.store.unfinished()} == posted
-    assert len(rows(DataFolder(path=tmp_path))) == 60
-    service.close()
-
-
 def test_what_is_stored_is_json_of_a_pinned_version(tmp_path: Path) -> None:
     data = DataFolder(path=tmp_path)
     service = open_service(Settings(data=data))
     job = service.store.add({"budgets": {}})  # no request: it fails, and is told so
-    service.enqueue(job.id, queue=job.queue)
-    service.enqueue(job.id, queue=job.queue)
+    service.queue.put([(job.id, job.queue)])
+    service.queue.put([(job.id, job.queue)])
     ((_, kind, inputs, _, version),) = rows(data)
     assert (kind, version) == ("portable_json", "1")
     assert job.id in str(inputs)
@@ -115,7 +98,7 @@ main.work(data, roots={})
 def test_a_worker_that_fails_ends_whatever_its_threads_do(tmp_path: Path) -> None:
     service = open_service(Settings(data=DataFolder(path=tmp_path)))
     job = service.store.add({"budgets": {}})
-    service.enqueue(job.id, queue=job.queue)
+    service.queue.put([(job.id, job.queue)])
     service.close()
     with subprocess.Popen([sys.executable, "-c", FAILS, str(tmp_path)]) as worker:
         try:
