@@ -27,10 +27,12 @@ from mpsearch.execution import quantised_model, run
 from mpsearch.tasks import TASKS, AbstractTask, Dataset, read_data
 from mpsearch.tracing import TracedModel
 from mpsearch.verification.quality import Quality, measure_quality, reference_outputs
+from mpsearch.workflow.effort import DEFAULT_EFFORT
 from mpsearch.workflow.prepare import traced_source
 
 MEAN_BITS: Final = 4
 ONE_FORMAT: Final = "w4"  # the widest that all layers can have within the budget
+_SMALL_EFFORT: Final = 0.5
 _RELATIVE: Final = 1e-3  # sums of the same numbers in another order
 _KILOBYTE: Final = 1024
 # Samples to measure on and to choose on; the small form takes the first number of each.
@@ -112,6 +114,7 @@ def searched(name: str, *, small: bool) -> dict[str, Any]:
             budgets={"weight_bits": MEAN_BITS},
             runtime="simulation",
             cache=folder / "cache",
+            effort=_SMALL_EFFORT if small else DEFAULT_EFFORT,
         )
         seconds = time.perf_counter() - started
         again = _Judge.of(subject, calibration=calibration, validation=validation, folder=folder)

@@ -38,7 +38,11 @@ def answers(*, small: bool) -> Iterator[Bar]:
             write_tables(place / "data" / "jobs" / job_id / "result")
             yield _solve(server, job_id, count=10 if small else 100)
             found, made = contract_failures(
-                server.url, job_id=job_id, examples=3 if small else 50, folder=place
+                server.url,
+                job_id=job_id,
+                examples=3 if small else 50,
+                folder=place,
+                is_whole=not small,
             )
             yield judged(
                 "answers undocumented or faulty",

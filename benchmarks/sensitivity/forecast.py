@@ -30,10 +30,10 @@ _MODELS: Final = ("cifar10_resnet20", "cifar10_resnet32", "stories260k")
 # Samples that score and samples that are held out: images, documents.
 _SAMPLES: Final[Mapping[str, tuple[int, int]]] = {"stories260k": (48, 48)}
 _IMAGES: Final = (512, 512)
-_SMALL: Final = 48
+_SMALL: Final = 24
 _LOWEST, _HIGHEST = 3.5, 6.0
 _PLANS: Final = 20
-_SMALL_PLANS: Final = 5
+_SMALL_PLANS: Final = 3
 # Losses are multiplied by exp(normal) of this deviation before each plan is solved: plans near
 # the optimum that no one has chosen.
 _SHAKE: Final = 0.5

@@ -1,6 +1,6 @@
 """The exact pass over a ResNet-20, killed at random moments and resumed.
 
-Run as `python -m benchmarks.sensitivity.kills IMAGES CACHE JOURNAL TABLE` to measure here.
+Run as `python -m benchmarks.sensitivity.kills MODEL IMAGES CACHE JOURNAL TABLE` to measure here.
 """
 
 import sys
@@ -15,7 +15,7 @@ from benchmarks.bar import Bar, judged
 from benchmarks.killed import Trial, noting
 from benchmarks.sensitivity.plans import FORMATS
 from benchmarks.sensitivity.targets import TARGETS
-from benchmarks.zoo.anywhere import case_named
+from benchmarks.zoo.anywhere import case_named, made_up
 from mpsearch.core.cache import Cache
 from mpsearch.core.files import save_table
 from mpsearch.sensitivity import METRICS
@@ -23,10 +23,11 @@ from mpsearch.tasks import TASKS, read_data
 from mpsearch.tracing import trace_model
 
 _MODEL: Final = "cifar10_resnet20"
+_SMALL_MODEL: Final = "resnet8 of random weights"
 _TWICE: Final = "entries measured twice after kill -9"
 _SAME: Final = "resumed tables bit-identical"
 _KILLS: Final = 20
-_SMALL_KILLS: Final = 3
+_SMALL_KILLS: Final = 2
 _IMAGES: Final = 64
 _SMALL_IMAGES: Final = 16
 _BATCH: Final = 16
@@ -35,8 +36,9 @@ _BATCH: Final = 16
 def bars(*, small: bool) -> Iterator[Bar]:
     """Kill and start again, then let it end; compare with a run that nobody killed."""
     kills, images = (_SMALL_KILLS, _SMALL_IMAGES) if small else (_KILLS, _IMAGES)
+    model = _SMALL_MODEL if small else _MODEL
     with TemporaryDirectory() as folder:
-        command = (sys.executable, "-m", "benchmarks.sensitivity.kills", str(images))
+        command = (sys.executable, "-m", "benchmarks.sensitivity.kills", model, str(images))
         found = Trial(command=command, folder=Path(folder)).outcome(kills=kills)
     extra = {"kills": kills, "entries": found.entries, "twice in all": sum(found.twice)}
     yield judged(_TWICE, found.twice, target=TARGETS[_TWICE], statistic="max", extra=extra)
@@ -45,9 +47,9 @@ def bars(*, small: bool) -> Iterator[Bar]:
 
 def main() -> None:
     """Measure and save the table, noting each entry."""
-    count, folder, journal, table = sys.argv[1:]
+    name, count, folder, journal, table = sys.argv[1:]
     torch.set_num_threads(1)
-    case = case_named(_MODEL)
+    case = made_up(name, blocks=1) if name == _SMALL_MODEL else case_named(name)
     images = torch.cat([batch["image"] for batch in case.parts(0).calibration])[: int(count)]
     assert isinstance(case.model, torch.nn.Module)
     data = read_data(

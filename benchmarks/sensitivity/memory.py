@@ -1,6 +1,7 @@
 """Peak memory of a sensitivity pass over a model as large as ResNet-50, in a process of its own.
 
-Run as `python -m benchmarks.sensitivity.memory METRIC IMAGES SIZE LIMIT FOLDER` to measure here.
+Run as `python -m benchmarks.sensitivity.memory METRIC IMAGES SIZE LIMIT BLOCKS FOLDER` to measure
+here, where BLOCKS are those of each stage, such as 3,4,6,3.
 """
 
 import json
@@ -8,7 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from mpsearch.tracing import trace_model
 
 FORMATS: Final = ("w8a8", "w8", "w7", "w6", "w5", "w4", "w3", "w2")
 _BLOCKS: Final = (3, 4, 6, 3)
+_SMALL_BLOCKS: Final = (1, 1, 1, 1)
 _BATCH: Final = 16
 _BAR: Final = "peak memory"
 _PROBE, _EXACT = "output_probe", "output_error"
@@ -78,22 +80,22 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """The sizes of ResNet-50 (25.6 million parameters), random weights."""
+    """The sizes of ResNet-50 (25.6 million parameters), random weights; less with less blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, blocks: Sequence[int] = _BLOCKS) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             *_convolution(3, 64, kernel=7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
         )
-        blocks: list[nn.Module] = []
+        parts: list[nn.Module] = []
         inputs = 64
-        for stage, count in enumerate(_BLOCKS):
+        for stage, count in enumerate(blocks):
             width = 64 * 2**stage
             for place in range(count):
                 stride = 2 if stage and not place else 1
-                blocks.append(Bottleneck(inputs, width, stride=stride))
+                parts.append(Bottleneck(inputs, width, stride=stride))
                 inputs = 4 * width
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(*parts)
         self.fc = nn.Linear(inputs, 1000)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -106,11 +108,12 @@ class ResNet50(nn.Module):
 def bars(*, small: bool) -> Iterator[Bar]:
     """Measure one gradient metric over all layers, and the exact one over the two ends.
 
-    The small form leaves out the exact one, and most of the images.
+    The small form leaves out the exact one, and most of the images and blocks.
     """
     images, size, limit = _SMALL if small else (_IMAGES, _SIZE, _LIMIT)
+    blocks = _SMALL_BLOCKS if small else _BLOCKS
     for metric in (_PROBE,) if small else (_PROBE, _EXACT):
-        use = memory_use(metric, images=images, size=size, limit=limit)
+        use = memory_use(metric, images=images, size=size, limit=limit, blocks=blocks)
         layers = "first and last layer" if metric == _EXACT else "all layers"
         yield judged(
             f"{_BAR} of {metric}, {layers}",
@@ -120,11 +123,13 @@ def bars(*, small: bool) -> Iterator[Bar]:
         )
 
 
-def memory_use(metric: str, *, images: int, size: int, limit: int) -> MemoryUse:
+def memory_use(
+    metric: str, *, images: int, size: int, limit: int, blocks: Sequence[int] = _BLOCKS
+) -> MemoryUse:
     """Measure in a fresh process, whose peak is its own."""
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.sensitivity.memory", metric]
-        numbers = [str(each) for each in (images, size, limit)]
+        numbers = [*map(str, (images, size, limit)), ",".join(map(str, blocks))]
         found = subprocess.run(
             [*command, *numbers, folder],
             check=True,
@@ -147,10 +152,10 @@ def main() -> None:
         _made(images, size=size),
         input_names=("image",),
         batch_size=_BATCH,
-        folder=Path(sys.argv[5]),
+        folder=Path(sys.argv[6]),
     )
     before = _peak()
-    model = ResNet50().eval()
+    model = ResNet50(blocks=[int(each) for each in sys.argv[5].split(",")]).eval()
     traced = trace_model(model, {"image": torch.zeros(2, 3, size, size)})
     is_exact = metric == _EXACT
     chosen = METRICS[metric] if is_exact else OutputProbe(draws=1)

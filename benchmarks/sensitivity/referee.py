@@ -32,7 +32,7 @@ from benchmarks.zoo.resnet import cifar_resnet
 from benchmarks.zoo.stories import stories
 
 _JOURNAL: Final = Path("bench-output") / "sensitivity" / "plans.jsonl"
-_SMALL_SAMPLES: Final = 96
+_SMALL_SAMPLES: Final = 30
 _SMALL_BUDGET: Final = 3.5
 
 

@@ -31,7 +31,7 @@ from mpsearch.workflow.prepare import Prepared
 # Samples, and probes of the published way, which costs L times as much as the others.
 _MODEL: Final = "cifar10_resnet20"
 _FULL: Final = (16, 12)
-_SMALL: Final = (4, 4)
+_SMALL: Final = (2, 3)
 _TRANSFORMER: Final = (8, 12)
 # What is compared with the published way, by what the probes are drawn on.
 _BARS: Final[Mapping[Probes, str]] = {

@@ -42,6 +42,7 @@ def contract(*, small: bool) -> Iterator[Bar]:
                     folder=place,
                     key=shown,
                     document=str(described),
+                    is_whole=not small,
                 )
                 yield judged(
                     f"{_NAME}: {who}",

@@ -67,7 +67,11 @@ def run(*, small: bool) -> Iterator[Bar]:
     warm_up()
     yield from _against_rivals(seeds=seeds)
     yield from _two_budgets(seeds=seeds)
-    yield _three_budgets(seeds=seeds, shares=BUDGET_SHARES[1:2] if small else BUDGET_SHARES)
+    yield _three_budgets(
+        seeds=seeds,
+        shares=BUDGET_SHARES[1:2] if small else BUDGET_SHARES,
+        seconds_of_highs=1.0 if small else 5.0,
+    )
     if small:
         return
     yield _peak_memory()
@@ -210,10 +214,10 @@ def _two_budgets(*, seeds: int) -> Iterator[Bar]:
     yield judged(bar, seconds, target=TARGETS[bar], statistic="max")
 
 
-def _three_budgets(*, seeds: int, shares: tuple[float, ...]) -> Bar:
+def _three_budgets(*, seeds: int, shares: tuple[float, ...], seconds_of_highs: float) -> Bar:
     case = Case(blocks=5000, formats=8, budgets=3, seeds=seeds, shares=shares)
     timings = timed(case)
-    beside = replace(case, seeds=1)
+    beside = replace(case, seeds=1, limit_seconds=seconds_of_highs)
     theirs = {
         family: [each.gap for each in timed(beside, solver="highs", families=(family,))]
         for family in FAMILIES

@@ -31,7 +31,7 @@ def run(*, small: bool) -> Iterator[Bar]:
     yield _front(seeds=1 if small else 10)
     yield _chain(seeds=1 if small else 10, shares=BUDGET_SHARES[1:2] if small else BUDGET_SHARES)
     if small:
-        yield from _interactions(runs=2, seconds=8.0, answers=1)
+        yield from _interactions(runs=1, seconds=5.0, answers=1)
     else:
         yield from _interactions(runs=10, seconds=20.0, answers=10)
     yield _small_interactions(count=50 if small else 500)

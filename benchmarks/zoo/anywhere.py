@@ -37,12 +37,23 @@ def case_named(name: str) -> ZooCase:
     return _made(name)
 
 
-def _made(name: str) -> ZooCase:
+def made_up(name: str, *, blocks: int) -> ZooCase:
+    """Return a residual network of so many blocks in each stage, its weights and data noise."""
     torch.manual_seed(0)
-    is_text = name == _STORIES
-    module: nn.Module = Stories() if is_text else CifarResNet(blocks=_BLOCKS[name])
+    return _case(name, CifarResNet(blocks=blocks), is_text=False)
+
+
+def _made(name: str) -> ZooCase:
+    told = f"{name} of random weights"
+    if name != _STORIES:
+        return made_up(told, blocks=_BLOCKS[name])
+    torch.manual_seed(0)
+    return _case(told, Stories(), is_text=True)
+
+
+def _case(name: str, module: nn.Module, *, is_text: bool) -> ZooCase:
     return ZooCase(
-        name=f"{name} of random weights",
+        name=name,
         task="causal_lm" if is_text else "classification",
         model=module.eval(),
         parts=lambda seed: Parts(
