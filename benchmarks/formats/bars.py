@@ -5,11 +5,12 @@ from typing import Final
 
 from benchmarks.bar import Bar
 from benchmarks.formats.clipping import KINDS, lost
+from benchmarks.formats.inputs import range_losses
 from benchmarks.formats.targets import TARGETS
 from benchmarks.zoo.place import is_present
 
 _MODELS: Final = ("cifar10_resnet20", "minilm_l6_v2")
-_ERROR, _WEIGHT = TARGETS
+_ERROR, _WEIGHT, _SMOOTHED = TARGETS
 
 
 def run(*, small: bool) -> Iterator[Bar]:
@@ -18,6 +19,9 @@ def run(*, small: bool) -> Iterator[Bar]:
         for name, target in TARGETS.items():
             yield _bar(name, None, extra={"why": "the zoo is not here"}, passed=not target.at_most)
         return
+    by_ranges = range_losses(small=small)
+    ratio = by_ranges["smoothed"]["output error"] / by_ranges["mse"]["output error"]
+    yield _bar(_SMOOTHED, ratio, extra={"model": "minilm_l6_v2", **by_ranges})
     for model in _MODELS[:1] if small else _MODELS:
         for bits in (2,) if small else (4, 3, 2):
             found = lost(model, bits=bits, small=small)

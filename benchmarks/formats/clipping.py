@@ -41,8 +41,10 @@ def lost(name: str, *, bits: int, small: bool) -> dict[str, Lost]:
     """Return what each kind of range loses, on samples that nothing was calibrated with."""
     with TemporaryDirectory() as folder:
         case = minilm(Path(folder)) if name == "minilm_l6_v2" else cifar_resnet(name)
-    batches = _first(case.parts(0).validation, samples=_IMAGES if "cifar" in name else _SENTENCES)
-    traced = _traced(case, batches[0])
+    batches = first_samples(
+        case.parts(0).validation, samples=_IMAGES if "cifar" in name else _SENTENCES
+    )
+    traced = traced_case(case, batches[0])
     chosen = batches[:1] if small else batches
     task = TASKS[case.task]
     references = [task.outputs(run(traced, batch), batch) for batch in chosen]
@@ -84,13 +86,15 @@ def _lost(
     )
 
 
-def _traced(case: ZooCase, batch: Mapping[str, Tensor]) -> TracedModel:
+def traced_case(case: ZooCase, batch: Mapping[str, Tensor]) -> TracedModel:
+    """Return the model of a case as a graph; a module with the images of a batch."""
     if isinstance(case.model, LoadedModel):
         return trace_model(case.model.module, case.model.example, root=case.model.root)
     return trace_model(case.model, {"image": batch["image"][:2]})
 
 
-def _first(batches: Batches, *, samples: int) -> Batches:
+def first_samples(batches: Batches, *, samples: int) -> Batches:
+    """Return the first batches that have so many samples together."""
     found, seen = [], 0
     for batch in batches:
         if seen >= samples:

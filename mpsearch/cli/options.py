@@ -124,7 +124,9 @@ Formats: TypeAlias = Annotated[
 Ranges: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--ranges", help="Ranges of static activations by mse, percentile, entropy or minmax."
+        "--ranges",
+        help="Ranges of static activations by mse, percentile, entropy, minmax, or smoothed: "
+        "outliers of linear layers' inputs move into the weights first, as transformers like.",
     ),
 ]
 Pairs: TypeAlias = Annotated[

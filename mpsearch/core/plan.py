@@ -17,7 +17,9 @@ class ActivationQuantizer:
 
     Codes are 0 to 255. Those of products have the zero point 0 or 128, see `second_input`.
 
-    `low` and `high` are the range observed over `samples` inputs by `method`.
+    `low` and `high` are the range observed over `samples` inputs by `method`. Channel c of the
+    input, its last axis, is divided by 2**`exponents`[c] before, and the column of the weight
+    multiplied by it, where there are `exponents` (`quant.smoothing`).
     """
 
     scale: float
@@ -26,6 +28,7 @@ class ActivationQuantizer:
     high: float
     method: str
     samples: int
+    exponents: tuple[int, ...] = ()
 
 
 @final

@@ -81,18 +81,17 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
         support = support_of(
             graph, runtime=runtime, formats=formats, base=base_precision, cache=cache
         )
-    treated = tuple(
-        tuple(support[layer].get(name, Support.NONE) for name in formats) for layer in graph.names
-    )
-    additions = _additions(graph, placement=placement, quantizers=quantizers or {})
+    given = quantizers or {}
     counted = replace(
-        _with_additions(
-            _counted(
-                graph, base=base, formats=formats, base_precision=base_precision, support=treated
-            ),
-            additions,
+        _counted(
+            graph,
+            base=base,
+            formats=formats,
+            base_precision=base_precision,
+            placement=placement,
+            support=support,
+            quantizers=given,
         ),
-        placement=placement,
         settings=_settings(
             base,
             graph,
@@ -112,7 +111,7 @@ def profile(  # noqa: PLR0913 - what was measured depends on each of them
         graph=graph,
         runtime=runtime,
         table=counted,
-        quantizers=quantizers or {},
+        quantizers=given,
         cache=cache,
         progress=progress,
         generator=np.random.default_rng(seed),
@@ -168,7 +167,9 @@ def _counted(
     base: onnx.ModelProto | None,
     formats: Sequence[str],
     base_precision: str,
-    support: tuple[tuple[Support, ...], ...],
+    placement: str,
+    support: Mapping[str, Mapping[str, Support]],
+    quantizers: Mapping[str, ActivationQuantizer],
 ) -> CostTable:
     """Return the table of what needs no device."""
     if base_precision not in formats:
@@ -176,28 +177,33 @@ def _counted(
             f"The base precision {base_precision!r} is not among the formats "
             f"{', '.join(formats)}. Expected it there, as layers may stay in it. Add it."
         )
+    treated = tuple(
+        tuple(support[layer].get(name, Support.NONE) for name in formats) for layer in graph.names
+    )
     stored, rest = weight_bytes_table(
         graph,
         formats=formats,
-        allowed=np.array([[kind is not Support.NONE for kind in row] for row in support]),
+        allowed=np.array([[kind is not Support.NONE for kind in row] for row in treated]),
         base=base,
         base_precision=base_precision,
+        quantizers=quantizers,
     )
-    return CostTable(
+    table = CostTable(
         layers=graph.names,
         formats=tuple(formats),
         base=base_precision,
-        placement="",
+        placement=placement,
         amount={
             Resource.WEIGHT_BYTES: stored,
             Resource.BOPS: bops_table(graph, formats=formats, base=base_precision),
             Resource.WEIGHT_BITS: weight_bits_table(graph, formats=formats),
         },
         constant={Resource.WEIGHT_BYTES: rest},
-        support=support,
+        support=treated,
         shared_weights=graph.shared_weights,
         device=Device(name="", runtime="", threads=1),
     )
+    return _with_additions(table, _additions(graph, placement=placement, quantizers=quantizers))
 
 
 def _settings(

@@ -1,6 +1,7 @@
 """The exact bytes of each layer in each format as they will lie in the exported file."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from mpsearch.runtimes.one_product import one_product_onnx
 
 _FLOAT_BYTES = 4  # the file keeps weights of both bases, and scales, in float32
 _BITS_PER_BYTE = 8
+_NONE: Final[Mapping[str, ActivationQuantizer]] = {}
 
 
 def weight_bytes_table(
@@ -26,6 +28,7 @@ def weight_bytes_table(
     allowed: Bool[ndarray, "L F"],
     base: onnx.ModelProto | None,
     base_precision: str,
+    quantizers: Mapping[str, ActivationQuantizer] = _NONE,
 ) -> tuple[Int[ndarray, "L F"], int]:
     """Return bytes per layer and format, and those of everything else in the file.
 
@@ -40,24 +43,26 @@ def weight_bytes_table(
         allowed: Which pairs can be built; the others get the bytes of codes and scales.
         base: The base ONNX file.
         base_precision: The format in `formats` that leaves a layer as it is.
+        quantizers: Of inputs by layer: some even out channels, by numbers that the file holds.
     """
-    known: dict[tuple[str, str], int] = {}
+    known: dict[tuple[str, str, tuple[int, ...]], int] = {}
     table = np.zeros((len(graph.layers), len(formats)), dtype=np.int64)
     repeated = repeats_weight(graph)
     for place, layer in enumerate(graph.layers):
         for column, name in enumerate(formats):
             stored = stored_bytes(layer, name)
-            key = (layer.signature, name)
+            key = (layer.signature, name, _exponents(quantizers.get(layer.name)))
             asked = allowed[place, column] and not format_named(name).is_floating
             if base is not None and asked and key not in known:
-                known[key] = _exported_bytes(layer, name, base=base_precision) - stored
+                whole = _exported_bytes(layer, name, base=base_precision, exponents=key[-1])
+                known[key] = whole - stored
             table[place, column] = known.get(key, 0) * layer.calls
             table[place, column] += 0 if repeated[place] else stored
     if base is None:
         return table, graph.other_parameters * _FLOAT_BYTES
     plain = Plan(assignment=dict.fromkeys(graph.names, base_precision), base=base_precision)
-    whole = weight_bytes(export_plan(base, plain))
-    return table, whole - int(table[:, formats.index(base_precision)].sum())
+    in_all = weight_bytes(export_plan(base, plain))
+    return table, in_all - int(table[:, formats.index(base_precision)].sum())
 
 
 def stored_bytes(layer: Layer, format_name: str) -> int:
@@ -93,10 +98,23 @@ def _scales(layer: Layer, number: TensorFormat) -> int:
     return layer.weight_shape[0] * -(-layer.weight_shape[1] // number.group_size)
 
 
-def _exported_bytes(layer: Layer, format_name: str, *, base: str) -> int:
+def _exponents(quantizer: ActivationQuantizer | None) -> tuple[int, ...]:
+    """Return as many zeros as a quantiser has exponents: numbers do not matter to bytes."""
+    return () if quantizer is None else (0,) * len(quantizer.exponents)
+
+
+def _exported_bytes(
+    layer: Layer, format_name: str, *, base: str, exponents: tuple[int, ...]
+) -> int:
     """Return the bytes of a file that holds this layer alone; its numbers do not matter."""
     quantizer = ActivationQuantizer(
-        scale=1.0, zero_point=0, low=0.0, high=1.0, method="none", samples=1
+        scale=1.0,
+        zero_point=0,
+        low=0.0,
+        high=1.0,
+        method="none",
+        samples=1,
+        exponents=exponents,
     )
     names = (layer.name, second_input(layer.name))
     quantizers: Mapping[str, ActivationQuantizer] = dict.fromkeys(names, quantizer)

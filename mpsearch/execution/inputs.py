@@ -7,6 +7,7 @@ from mpsearch.core.formats import Format, Granularity
 from mpsearch.core.graph import Op
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.execution.dynamic import quantise_dynamically, quantise_whole
+from mpsearch.execution.smoothed import evened_out
 from mpsearch.quant.fake_torch import (
     fake_float8_activation,
     fake_quantise_activation,
@@ -43,6 +44,9 @@ def rounded_input(
     if activation.dynamic:
         return quantise_dynamically(values, values.shape[-1], bits=activation.bits)
     assert quantizer is not None
-    if activation.kind == "floating":
-        return fake_float8_activation(values, quantizer)
-    return fake_quantise_activation(values, quantizer)
+    even, factors = evened_out(values, quantizer)
+    round_to_codes = (
+        fake_float8_activation if activation.kind == "floating" else fake_quantise_activation
+    )
+    rounded = round_to_codes(even, quantizer)
+    return rounded if factors is None else rounded * factors

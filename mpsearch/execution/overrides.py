@@ -14,6 +14,7 @@ from mpsearch.errors import FormatError, MeasurementError
 from mpsearch.execution.inputs import rounded_input
 from mpsearch.execution.interpreter import Override
 from mpsearch.execution.products import product_override, quantisers_of
+from mpsearch.execution.smoothed import stored_weight
 from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.tracing.operators import LayerOperator, layer_operator
 from mpsearch.tracing.traced_model import TracedModel
@@ -70,7 +71,7 @@ def layer_override(
             f"Layer {layer!r} has no quantiser of its input, which format {number.name!r} needs. "
             "Expected one from `execution.observe_ranges`. Observe its range first."
         )
-    store = _Stored(traced, layer=found, number=number)
+    store = _Stored(traced, layer=found, number=number, quantizer=quantizer)
     overrides: dict[str, Override] = {}
     for name in traced.nodes[layer]:
         operator = layer_operator(nodes[name])
@@ -79,7 +80,6 @@ def layer_override(
             nodes[name],
             operator=operator,
             store=store,
-            quantizer=quantizer,
             dynamic_group=dynamic_group,
         )
     return overrides
@@ -104,8 +104,16 @@ def with_weight(node: fx.Node, weight: Tensor) -> Override:
 class _Stored:
     """The weight as the format holds it, in the layout of the operator, made once for each."""
 
-    def __init__(self, traced: TracedModel, *, layer: Layer, number: Format) -> None:
+    def __init__(
+        self,
+        traced: TracedModel,
+        *,
+        layer: Layer,
+        number: Format,
+        quantizer: ActivationQuantizer | None,
+    ) -> None:
         self.number = number
+        self.quantizer = quantizer
         self.layer = layer
         self._traced = traced
         self._made: dict[LayerOperator | None, Tensor] = {}
@@ -114,20 +122,20 @@ class _Stored:
         operator = layer_operator(node)
         if operator not in self._made:
             turned = outputs_first(node, self._traced.weight(self.layer.name))
-            stored = fake_quantise_weight(turned, self.number.weight, name=self.layer.name)
+            stored = stored_weight(
+                turned, self.number, quantizer=self.quantizer, name=self.layer.name
+            )
             self._made[operator] = as_in_model(node, stored)
         return self._made[operator]
 
-    def input(
-        self, values: Tensor, *, quantizer: ActivationQuantizer | None, dynamic_group: int | None
-    ) -> Tensor:
+    def input(self, values: Tensor, *, dynamic_group: int | None) -> Tensor:
         if self.layer.op is Op.EMBEDDING:  # row numbers
             return values
         return rounded_input(
             values,
             self.number,
             op=self.layer.op,
-            quantizer=quantizer,
+            quantizer=self.quantizer,
             dynamic_group=dynamic_group,
         )
 
@@ -137,7 +145,6 @@ def _override(
     *,
     operator: LayerOperator,
     store: _Stored,
-    quantizer: ActivationQuantizer | None,
     dynamic_group: int | None,
 ) -> Override:
     target: Any = node.target
@@ -152,9 +159,7 @@ def _override(
     def compute(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - an operator's arguments
         changed = list(args)
         changed[operator.weight] = store.weight(node)
-        changed[operator.input] = store.input(
-            args[operator.input], quantizer=quantizer, dynamic_group=dynamic_group
-        )
+        changed[operator.input] = store.input(args[operator.input], dynamic_group=dynamic_group)
         result = target(*changed, **kwargs)
         assert isinstance(result, Tensor)
         return result

@@ -1,7 +1,7 @@
 """Observes the inputs of layers and turns their ranges into quantisers."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,14 +14,17 @@ from mpsearch.core.graph import Op, is_product_name, second_input
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.core.progress import Progress, tracked
 from mpsearch.errors import MeasurementError
+from mpsearch.execution.channels import observe_exponents
 from mpsearch.execution.interpreter import evaluate, on_device_of
 from mpsearch.execution.products import quantiser_places
 from mpsearch.quant.ranges import (
     DEFAULT_RANGE_METHOD,
+    SMOOTHED,
     RangeObserver,
     activation_quantizer,
     without_offset,
 )
+from mpsearch.quant.smoothing import smoothing_factors
 from mpsearch.tasks.dataset import Dataset
 from mpsearch.tracing.operators import argument, layer_operator
 from mpsearch.tracing.traced_model import TracedModel
@@ -67,17 +70,21 @@ def observe_ranges(
         return TypeAdapter(dict[str, ActivationQuantizer]).validate_python(stored)
     observers: dict[str, RangeObserver] = {}
     watched: dict[str, list[tuple[str, RangeObserver]]] = {}
+    exponents: Mapping[str, tuple[int, ...]] = {}
+    if method == SMOOTHED:
+        exponents = observe_exponents(traced, data, layers=wanted, progress=progress)
     for layer in wanted:
         for tensor, source in _sources(traced, layer):
             observer = observers.setdefault(source, RangeObserver(method=method))
             watched.setdefault(tensor, []).append((layer, observer))
     for batch in tracked(data, "observe ranges", total=len(data), progress=progress):
-        _observe_(traced, batch, watched=watched)
-    found = {source: _quantizer(source, seen) for source, seen in observers.items()}
+        _observe_(traced, batch, watched=watched, exponents=exponents)
+    found = {
+        source: replace(_quantizer(source, seen), exponents=exponents.get(source, ()))
+        for source, seen in observers.items()
+    }
     if cache is not None:
-        cache.put(
-            _KIND, key, value={name: dataclasses.asdict(each) for name, each in found.items()}
-        )
+        cache.put(_KIND, key, value={name: asdict(each) for name, each in found.items()})
     return found
 
 
@@ -107,12 +114,15 @@ def _observe_(
     batch: Mapping[str, Tensor],
     *,
     watched: Mapping[str, Sequence[tuple[str, RangeObserver]]],
+    exponents: Mapping[str, tuple[int, ...]],
 ) -> None:
     samples = len(next(iter(batch.values())))
 
     def look(node: fx.Node, value: Any) -> Any:  # noqa: ANN401 - any node's value
         for layer, observer in watched.get(node.name, ()):
             numbers: np.ndarray = value.detach().cpu().float().numpy()
+            if layer in exponents:
+                numbers = numbers / smoothing_factors(exponents[layer])
             try:
                 observer.observe_(numbers, samples=samples)
             except MeasurementError as error:

@@ -15,7 +15,7 @@ from mpsearch.core.graph import Op
 from mpsearch.core.plan import ActivationQuantizer
 from mpsearch.execution.interpreter import Override
 from mpsearch.execution.overrides import layer_override
-from mpsearch.quant.fake_torch import fake_quantise_weight
+from mpsearch.execution.smoothed import stored_weight
 from mpsearch.tracing.traced_model import TracedModel
 from mpsearch.tracing.weight_layout import outputs_first
 
@@ -72,9 +72,11 @@ class WeightChanges:
             return self._changes[key]
         weight = self.weight(layer)
         if key in self._written:
-            stored = np.fromfile(self._written[key], dtype=np.float32)
-            return torch.from_numpy(stored).reshape(weight.shape).to(weight.device)
-        change = fake_quantise_weight(weight, self._formats[name].weight, name=layer) - weight
+            written = np.fromfile(self._written[key], dtype=np.float32)
+            return torch.from_numpy(written).reshape(weight.shape).to(weight.device)
+        quantizer = self._quantizers.get(layer)
+        stored = stored_weight(weight, self._formats[name], quantizer=quantizer, name=layer)
+        change = stored - weight
         if self._fits(layer):
             self._changes[key] = change
         else:

@@ -39,6 +39,7 @@ from mpsearch.export.quantised_weights import (
     product_numbers,
 )
 from mpsearch.export.residual_adds import quantise_additions_
+from mpsearch.quant.smoothing import smoothing_factors
 
 PLAN_KEY: Final = "mpsearch.plan"
 SETTINGS_KEY: Final = "mpsearch.settings"
@@ -100,7 +101,8 @@ class _Edit:
         if op is Op.EMBEDDING and format_.weight.bits == _GATHERED_BITS:
             self._gather_codes_(found, format_)
             return
-        weight = self.weights.quantised(found, format_.weight)
+        exponents = self._exponents(found.layer, format_)
+        weight = self.weights.quantised(found, format_.weight, exponents=exponents)
         if found.transposed:
             weight = self._transposed(weight)
         node.input[found.weight_slot] = weight
@@ -110,9 +112,8 @@ class _Edit:
             )
         elif format_.activation is not None:
             numbers = input_numbers(self._quantizer(found.layer), format_.activation)
-            node.input[found.input_slot] = self._quantised_input(
-                node.input[found.input_slot], numbers, found=found
-            )
+            even = self._evened_out(node.input[found.input_slot], exponents, found=found)
+            node.input[found.input_slot] = self._quantised_input(even, numbers, found=found)
 
     def _quantise_product_(self, found: LayerNode, format_: Format) -> None:
         """Make a product of two activations read codes on both sides."""
@@ -178,6 +179,22 @@ class _Edit:
                 "quantisers. Search again with calibration data."
             )
         return self.plan.quantizers[wanted]
+
+    def _exponents(self, layer: str, format_: Format) -> tuple[int, ...]:
+        return self._quantizer(layer).exponents if format_.is_static else ()
+
+    def _evened_out(self, tensor: str, exponents: tuple[int, ...], *, found: LayerNode) -> str:
+        """Return the input divided by 2**exponents; runtimes merge it with QuantizeLinear."""
+        if not exponents:
+            return tensor
+        name = f"{found.node.name}.smoothed"
+        if all(name not in node.output for nodes in self.before.values() for node in nodes):
+            inverse = 1 / smoothing_factors(exponents)
+            self.model.graph.initializer.append(numpy_helper.from_array(inverse, f"{name}.by"))
+            self.before.setdefault(self._place(found.node), []).append(
+                helper.make_node("Mul", [tensor, f"{name}.by"], [name], name=f"{name}.mul")
+            )
+        return name
 
     def _quantised_input(
         self,

@@ -19,6 +19,7 @@ from mpsearch.export.graph_edit import LayerNode
 from mpsearch.export.weight_layout import WeightLayout, layout_of
 from mpsearch.quant.float8 import float8_input_scale, quantise_to_float8
 from mpsearch.quant.integer import QuantisedTensor, quantise_weight
+from mpsearch.quant.smoothing import smoothing_factors
 
 # What ONNX can store a whole number of so many bits in.
 STORED_AS: Final = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
@@ -40,18 +41,21 @@ class WeightStore:
     """Quantise each initialiser at most once per format, however many nodes read it."""
 
     model: onnx.ModelProto
-    _names: dict[tuple[str, TensorFormat], str] = field(default_factory=dict)
+    _names: dict[tuple[str, TensorFormat, tuple[int, ...]], str] = field(default_factory=dict)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
 
-    def quantised(self, found: LayerNode, number: TensorFormat) -> str:
+    def quantised(
+        self, found: LayerNode, number: TensorFormat, *, exponents: tuple[int, ...] = ()
+    ) -> str:
         """Return the name of a tensor that stands for the initialiser, quantised.
 
-        It has the initialiser's own shape. `nodes` grows by what computes it.
+        It has the initialiser's own shape. `nodes` grows by what computes it. Columns are
+        multiplied by 2**`exponents` before, where an input is divided by them.
 
         Raises:
             FormatError: Groups do not divide the weight.
         """
-        name = self.stored(found, number)
+        name = self.stored(found, number, exponents=exponents)
         layout = layout_of(found)
         if all(name not in node.output for node in self.nodes):
             self.nodes.append(_dequantize(name, number, layout=layout))
@@ -63,22 +67,26 @@ class WeightStore:
             self.nodes.extend(_turned(name, turned, shape=shape, groups=layout.groups))
         return turned
 
-    def stored(self, found: LayerNode, number: TensorFormat) -> str:
+    def stored(
+        self, found: LayerNode, number: TensorFormat, *, exponents: tuple[int, ...] = ()
+    ) -> str:
         """Add the initialisers `<name>.codes` and `<name>.scale` once, and return the name.
 
         Raises:
             FormatError: Groups do not divide the weight.
         """
-        key = (found.initializer, number)
+        key = (found.initializer, number, exponents)
         if key not in self._names:
-            self._names[key] = self._store(found, number)
+            self._names[key] = self._store(found, number, exponents=exponents)
         return self._names[key]
 
-    def _store(self, found: LayerNode, number: TensorFormat) -> str:
+    def _store(self, found: LayerNode, number: TensorFormat, *, exponents: tuple[int, ...]) -> str:
         layout = layout_of(found)
         weight = layout.outputs_first(numpy_helper.to_array(self._tensor(found)))
+        if exponents:
+            weight = weight * smoothing_factors(exponents)
         if number.kind == "floating":
-            name = f"{found.initializer}.float{number.bits}"
+            name = f"{found.initializer}.float{number.bits}{self._own(exponents)}"
             self.model.graph.initializer.extend(_float8(name, weight, layout=layout))
             return name
         stored = quantise_weight(weight, number, axis=0, name=found.layer)
@@ -87,8 +95,13 @@ class WeightStore:
             name += f".group{number.group_size}"
         if number.clipping is not Clipping.MINMAX:
             name += f".{number.clipping}"
+        name += self._own(exponents)
         self.model.graph.initializer.extend(_initializers(name, stored, layout=layout))
         return name
+
+    def _own(self, exponents: tuple[int, ...]) -> str:
+        """Return what tells weights of other exponents apart."""
+        return f".smoothed{len(self._names)}" if exponents else ""
 
     def _tensor(self, found: LayerNode) -> onnx.TensorProto:
         tensors: Sequence[onnx.TensorProto] = self.model.graph.initializer

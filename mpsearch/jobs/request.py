@@ -39,7 +39,7 @@ Fixed: TypeAlias = Annotated[
 ]
 Solver: TypeAlias = Annotated[str, Field(max_length=40, examples=["auto"])]
 RuntimeName: TypeAlias = Literal["openvino", "onnxruntime", "torch", "simulation"]
-RangeMethod: TypeAlias = Literal["mse", "percentile", "entropy", "minmax"]
+RangeMethod: TypeAlias = Literal["mse", "percentile", "entropy", "minmax", "smoothed"]
 TaskName: TypeAlias = Literal[
     "auto",
     "embedding",

@@ -21,6 +21,7 @@ from mpsearch.quant.integer import ACTIVATION_CODES
 _Objective: TypeAlias = Callable[..., float]
 
 DEFAULT_RANGE_METHOD: Final = "mse"
+SMOOTHED: Final = "smoothed"
 # Per side of zero; between 16 and 32 bins in one step of 8 bits over the whole range.
 _BINS: Final = 8192
 _PERCENTILE: Final = 0.9999  # of the numbers stay inside; as TensorRT's entropy-free preset
@@ -215,6 +216,7 @@ RANGE_METHODS: Final[dict[str, Callable[[RangeObserver], tuple[float, float]]]] 
     "percentile": _percentile_range,
     "entropy": _entropy_range,
     "minmax": _whole_range,
+    SMOOTHED: _least_squares_range,  # of channels that were evened out before
 }
 
 

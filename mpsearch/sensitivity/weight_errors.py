@@ -5,8 +5,8 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from mpsearch.core.progress import tracked
+from mpsearch.execution.smoothed import stored_weight
 from mpsearch.execution.weight_changes import WeightChanges
-from mpsearch.quant.fake_torch import fake_quantise_weight
 from mpsearch.sensitivity.request import Request
 
 
@@ -32,7 +32,8 @@ def weight_errors(request: Request, *, is_relative: bool) -> Float64[ndarray, "L
         weight = changes.weight(layer)
         whole = float(weight.double().square().sum()) if is_relative else 1.0
         for name in request.pairs[layer]:
-            stored = fake_quantise_weight(weight, request.formats[name].weight, name=layer)
+            quantizer = request.quantizers.get(layer)
+            stored = stored_weight(weight, request.formats[name], quantizer=quantizer, name=layer)
             error = float((stored - weight).double().square().sum())
             errors[row, formats.index(name)] = error / whole if whole else 0.0
     return errors

@@ -14,7 +14,7 @@ from mpsearch.core.plan import Plan
 from mpsearch.errors import PlanError
 from mpsearch.execution.dynamic import dynamic_group_of
 from mpsearch.execution.inputs import rounded_input
-from mpsearch.quant.fake_torch import fake_quantise_weight
+from mpsearch.execution.smoothed import stored_weight
 
 _InputHook: TypeAlias = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -47,7 +47,8 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
         owner = _owner(result, layer)
         weight = owner.get_parameter("weight")
         if not format_.weight.is_plain:
-            rounded = fake_quantise_weight(weight, format_.weight, name=layer)
+            quantizer = plan.quantizers.get(layer)
+            rounded = stored_weight(weight, format_, quantizer=quantizer, name=layer)
             owner.weight = nn.Parameter(rounded, requires_grad=weight.requires_grad)
         group = dynamic_group_of(plan.runtime, plan.settings)
         is_dynamic = group is not None and isinstance(owner, nn.Linear)

@@ -175,8 +175,9 @@ def search(  # noqa: PLR0913  # the names that other programs rely on
         seconds: What measuring may take: it lowers the effort where an exact pass takes
             longer here, and no round begins after it. None for no limit.
         groups: Groups of layers with metrics of their own: a TOML file, or "diffusion".
-        ranges: How ranges of static activations are found: "mse", "percentile", "entropy" or
-            "minmax".
+        ranges: How ranges of static activations are found: "mse", "percentile", "entropy",
+            "minmax", or "smoothed": by mse, once outliers of linear layers' inputs were moved
+            into the weights, which transformers gain by.
         pairs: "jointly": every format is measured as it is; "apart": weights and inputs by
             themselves and added, which is faster where there are many pairs such as w4a8.
 

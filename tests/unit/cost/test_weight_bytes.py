@@ -39,6 +39,29 @@ def test_the_table_equals_the_files_of_random_plans(
         assert rest + table[np.arange(len(row)), row].sum() == expected
 
 
+def test_what_evens_out_channels_is_counted(
+    graph: LayerGraph, base: onnx.ModelProto, quantizers: dict[str, ActivationQuantizer]
+) -> None:
+    evened = {
+        layer.name: replace(quantizers[layer.name], exponents=(1,) * layer.weight_shape[1])
+        for layer in graph.layers[::2]
+        if layer.op is Op.LINEAR
+    }
+    every = quantizers | evened
+    table, rest = weight_bytes_table(
+        graph,
+        formats=FORMATS,
+        allowed=_allowed(graph),
+        base=base,
+        base_precision="fp32",
+        quantizers=every,
+    )
+    for row in random_choices(_allowed(graph), count=12, generator=np.random.default_rng(1)):
+        assignment = assignment_of(row, layers=graph.names, formats=FORMATS)
+        exported = export_plan(base, Plan(assignment=assignment, quantizers=every))
+        assert rest + table[np.arange(len(row)), row].sum() == weight_bytes(exported)
+
+
 def test_everything_else_stays_constant_and_the_base_spends_the_base_file(
     graph: LayerGraph, base: onnx.ModelProto
 ) -> None:
