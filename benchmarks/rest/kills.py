@@ -138,8 +138,11 @@ class _Trial:
         return _Killed(job_id=job_id, was_running=was_running, before=before), seconds
 
     def _measured(self) -> dict[str, int]:
-        """Return the file of each layer and batch measured so far, and when it was written."""
-        found = (self.server.data / "cache" / _MEASURED).glob("*/*")
+        """Return the file of each layer and batch measured so far, and when it was written.
+
+        Not of what is being written, under a hidden name: that is the one in flight.
+        """
+        found = (self.server.data / "cache" / _MEASURED).glob("*/[!.]*")
         return {path.name: path.stat().st_mtime_ns for path in found}
 
     def _is_done(self, job_id: str) -> bool:
