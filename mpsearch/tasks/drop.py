@@ -8,8 +8,6 @@ from typing import Final, final
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.optimize import brentq
-from scipy.stats import norm, t
 
 from mpsearch.errors import DataError, MeasurementError
 
@@ -135,6 +133,9 @@ def _upper(
         lost = share * float((differences > 0).sum())
         gained = share * float((differences < 0).sum())
         return _score_upper(lost, gained=gained, samples=samples, confidence=confidence)
+    # Loaded here and below: it takes longer than all of numpy, and few ask for a bound.
+    from scipy.stats import t
+
     reach = float(t.ppf(confidence, max(samples - 1, 1))) * float(differences.std(ddof=1))
     return float(differences.mean()) + reach / math.sqrt(samples)
 
@@ -145,6 +146,9 @@ def _score_upper(lost: float, *, gained: float, samples: int, confidence: float)
     Unlike a normal interval it does not shrink to nothing where no sample changed.
     Source: Tango (1998), Statistics in Medicine 17, 891-908, equations 4 to 8.
     """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
     reach = float(norm.ppf(confidence))
 
     def excess(difference: float) -> float:
