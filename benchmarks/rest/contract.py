@@ -11,6 +11,10 @@ from typing import Final
 _NOT_APPLICABLE: Final = "positive_data_acceptance"
 # Who has no valid key is refused as such, whatever else is wrong with the request.
 _REFUSALS: Final = (400, 401, 403, 404, 405, 409, 413, 422, 429)
+# Many times what a quiet machine takes.
+_MOST_SECONDS: Final = 240.0
+_MOST_SECONDS_PER_EXAMPLE: Final = 60.0
+_SHOWN: Final = 2000
 
 
 def contract_failures(
@@ -39,7 +43,7 @@ def contract_failures(
     )
     shown = [] if key is None else ["--header", f"Authorization: Bearer {key}"]
     where = [f"{url}/openapi.json"] if document is None else [document, f"--url={url}"]
-    done = subprocess.run(
+    done = _ended(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
             *("run", *where, *shown, f"--max-examples={examples}", f"--seed={seed}"),
@@ -47,17 +51,29 @@ def contract_failures(
             f"--phases=examples,{'coverage,' if is_whole else ''}fuzzing",
             f"--exclude-checks={_NOT_APPLICABLE}",
         ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+        folder=folder,
+        seconds=_MOST_SECONDS + _MOST_SECONDS_PER_EXAMPLE * examples,
     )
     counted = re.search(r"(\d+) generated", done.stdout)
     if counted is None:
-        raise RuntimeError(f"schemathesis made no request: {done.stdout[-2000:]} {done.stderr}")
+        raise RuntimeError(f"schemathesis made no request: {done.stdout[-_SHOWN:]} {done.stderr}")
     told = done.stdout.partition("FAILURES")[2].partition("WARNINGS")[0].splitlines()
     marks = ("___", "- ", "    Invalid component", "    curl", "[")
     lines = [line.strip(" _") for line in told if line.startswith(marks)]
     if done.returncode and not lines:
         lines = [f"schemathesis ended with {done.returncode}: {done.stdout[-500:]}"]
     return lines, int(counted[1])
+
+
+def _ended(
+    command: list[str], *, folder: Path, seconds: float
+) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except subprocess.TimeoutExpired as error:
+        said = (error.stdout or b"")[-_SHOWN:]
+        raise TimeoutError(
+            f"schemathesis has not ended after {seconds:.0f} s; it said {said!r}."
+        ) from error

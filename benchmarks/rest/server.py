@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, final
@@ -13,8 +13,12 @@ from typing import IO, Any, Final, final
 import httpx2
 import numpy as np
 
+from benchmarks.waiting import PATIENCE_SECONDS, Found, ending, waited_for
+
 _START_SECONDS: Final = 120.0
-_JOB_SECONDS: Final = 600.0
+# Many times what a job of a small model takes, and less than a test may.
+_JOB_SECONDS: Final = 300.0
+_STOP_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.1
 
 
@@ -82,21 +86,30 @@ class Server:
                 self.client = httpx2.Client(base_url=self.url, timeout=60)
                 return
             time.sleep(_LOOK_SECONDS)
-        raise RuntimeError(f"The server did not start: {path.read_text()[-2000:]}")
+        self.kill()
+        raise RuntimeError(f"The server did not start. {self.told()}")
 
     def stop(self) -> None:
-        """End it as Ctrl-C does; its worker and runner end with it."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
-            self._process.wait(timeout=60)
-        if self._log is not None:
-            self._log.close()
+        """End it as Ctrl-C does; its worker and runner end with it.
+
+        Raises:
+            TimeoutError: It does not end; then it is killed.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"The server does not end. {self.told()}") from error
+        finally:
+            self.kill()
 
     def kill(self) -> None:
         """Kill the API process and wait until it is gone."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait()
+        self._process.wait(timeout=_STOP_SECONDS)
         assert self._log is not None
         self._log.close()
 
@@ -124,22 +137,56 @@ class Server:
         return found
 
     def ended(self, job_id: str) -> dict[str, Any]:
-        """Wait for the end of a job and return it."""
-        deadline = time.monotonic() + _JOB_SECONDS
-        while time.monotonic() < deadline:
-            job = self.job(job_id)
-            if job["done"]:
-                return job
-            time.sleep(_LOOK_SECONDS)
-        raise RuntimeError(f"Job {job_id} has not ended: {self.job(job_id)}.")
+        """Wait for the end of a job and return it.
+
+        Raises:
+            TimeoutError: It does not end; says how it stands.
+        """
+        return waited_for(
+            lambda: job if (job := self.job(job_id))["done"] else None,
+            f"the end of job {job_id}",
+            seconds=_JOB_SECONDS,
+            told=lambda: f"It stands at {self.job(job_id)}. {self.told()}",
+        )
+
+    def waited_for(
+        self,
+        look: Callable[[], Found | None],
+        awaited: str,
+        *,
+        seconds: float = PATIENCE_SECONDS,
+    ) -> Found:
+        """Return what `look` finds as soon as that is true.
+
+        Raises:
+            TimeoutError: It took longer; says how the log ends.
+        """
+        return waited_for(look, awaited, seconds=seconds, told=self.told)
+
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until so many workers have told of themselves."""
+        self.waited_for(
+            lambda: self.client.get("/readyz").json()["workers"] >= count, f"worker {count}"
+        )
+
+    def wait_for_a_phase(self, job_id: str) -> None:
+        """Wait until the runner of a job has told of its first step."""
+        self.waited_for(
+            lambda: self.job(job_id)["metadata"].get("phase"), f"a first step of job {job_id}"
+        )
+
+    def told(self) -> str:
+        """Return how the log of server and worker ends."""
+        return ending(self.data / "serve.log")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class SmallModel:
-    """A folder with a transformer of two blocks and samples for it."""
+    """A folder with a transformer of some blocks and samples for it."""
 
     folder: Path
+    blocks: int = 2
 
     def write(self) -> "SmallModel":
         """Write model and samples, the same on every run."""
@@ -150,7 +197,7 @@ class SmallModel:
         config = BertConfig(
             vocab_size=64,
             hidden_size=32,
-            num_hidden_layers=2,
+            num_hidden_layers=self.blocks,
             num_attention_heads=2,
             intermediate_size=64,
             max_position_embeddings=32,

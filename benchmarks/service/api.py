@@ -8,7 +8,10 @@ from typing import Any, Final, final
 
 import httpx2
 
+from benchmarks.waiting import ending
+
 _START_SECONDS: Final = 120.0
+_STOP_SECONDS: Final = 60.0
 _MEGABYTE: Final = 1e6
 
 
@@ -41,7 +44,8 @@ class Api:
                 self.seconds_to_start = time.monotonic() - start
                 return self
             time.sleep(0.02)
-        raise RuntimeError(f"The server did not start: {log.read_text()[-2000:]}")
+        self.kill()
+        raise RuntimeError(f"The server did not start. {ending(log)}")
 
     def __exit__(self, *_: object) -> None:
         self.kill()
@@ -49,7 +53,7 @@ class Api:
     def kill(self) -> None:
         """End the process at once, if it still runs."""
         self._process.kill()
-        self._process.wait()
+        self._process.wait(timeout=_STOP_SECONDS)
 
     def memory(self) -> float:
         """Return its resident memory in megabytes."""

@@ -27,6 +27,7 @@ _MOMENTS: Final = (0.0, 0.3, 0.6, 0.9)
 _SMALL: Final = (0.6,)
 # How long it stays so.
 _FULL_SECONDS: Final = 20.0
+_MOUNT_SECONDS: Final = 60.0
 _BLOB: Final = f"/v1/blobs/sha256:{'0' * 64}"
 _LOST: Final = "jobs lost on a full disk"
 _WRONG: Final = "tables that differ after a full disk"
@@ -69,12 +70,12 @@ def full_disk(*, small: bool) -> Iterator[Bar]:
 def _disk(place: Path) -> Iterator[Path]:
     place.mkdir()
     options = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs"]
-    subprocess.run([*options, str(place)], check=True)
+    subprocess.run([*options, str(place)], check=True, timeout=_MOUNT_SECONDS)
     try:
         yield place
     finally:
         options = ["umount", "--lazy"]
-        subprocess.run([*options, str(place)], check=True)
+        subprocess.run([*options, str(place)], check=True, timeout=_MOUNT_SECONDS)
 
 
 @contextmanager

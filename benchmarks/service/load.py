@@ -4,9 +4,9 @@ import asyncio
 import hashlib
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx2
 import numpy as np
@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from benchmarks.bar import Bar, judged
 from benchmarks.service.api import Api, looks_right
 from benchmarks.service.targets import TARGETS
+from benchmarks.waiting import ending
 from mpsearch.core.progress import ProgressEvent
 from mpsearch.jobs.data_folder import DataFolder
 from mpsearch.jobs.job import JobState
@@ -24,10 +25,13 @@ from mpsearch.jobs.store import JobStore
 from mpsearch.jobs.tables import JOBS, open_database
 from mpsearch.worker.sandbox.probe import layers_that_hold
 
+Result = TypeVar("Result")
+
 _JOBS: Final = 20_000
 _RATE: Final = 100.0
 _PIECE: Final = 2**20
 _EVENTS: Final = 10
+_MOST_SECONDS: Final = 300.0
 
 
 def load(*, small: bool) -> Iterator[Bar]:
@@ -71,7 +75,7 @@ def _pages(api: Api, *, count: int) -> Bar:
 
 
 def _open_loop(api: Api, request: dict[str, Any], *, seconds: float) -> Iterator[Bar]:
-    posts, gets = asyncio.run(_both(api, request, seconds=seconds))
+    posts, gets = _ended(_both(api, request, seconds=seconds), api, awaited="every answer")
     yield _tail("POST at 100 requests/s, p99", posts)
     yield _tail("GET at 100 requests/s, p99", gets)
 
@@ -122,7 +126,8 @@ def _upload(api: Api, *, megabytes: int) -> Bar:
 
 def _streams(api: Api, store: JobStore, *, count: int) -> Iterator[Bar]:
     job = store.add({})
-    whole = asyncio.run(_followed(api, store, job_id=job.id, count=count))
+    followed = _followed(api, store, job_id=job.id, count=count)
+    whole = _ended(followed, api, awaited=f"the end of {count} streams")
     yield _judged("streams that got every event", [whole], streams=count)
     yield _judged("memory of the server with its streams", [api.memory()], streams=count)
 
@@ -154,6 +159,14 @@ def _work(store: JobStore, job_id: str) -> None:
         store.report(job_id, event, step=step)
         time.sleep(0.1)
     store.finish(job_id, state=JobState.SUCCEEDED)
+
+
+def _ended(work: Coroutine[Any, Any, Result], api: Api, *, awaited: str) -> Result:
+    try:
+        return asyncio.run(asyncio.wait_for(work, timeout=_MOST_SECONDS))
+    except TimeoutError as error:
+        told = ending(api.data / "serve.log")
+        raise TimeoutError(f"After {_MOST_SECONDS:.0f} s not yet {awaited}. {told}") from error
 
 
 def _tail(name: str, milliseconds: list[float]) -> Bar:

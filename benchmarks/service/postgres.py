@@ -9,10 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import Final, final
 
+from benchmarks.waiting import ending
+
 # Where Debian puts what it keeps out of PATH.
 _DEBIAN: Final = "/usr/lib/postgresql"
 # Postgres refuses to run as root; Debian's package makes this user.
 _USER: Final = "postgres"
+# What a program of Postgres may take here; each is done within seconds.
+_PROGRAM_SECONDS: Final = 120.0
 
 
 @final
@@ -85,20 +89,28 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         user = _USER if os.geteuid() == 0 else None
         group = None if user is None else pwd.getpwnam(user).pw_gid
-        done = subprocess.run(
-            [_found(program), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            cwd=self._folder,
-            check=False,
-            user=user,
-            group=group,
-            extra_groups=None if user is None else [],
-        )
+        try:
+            done = subprocess.run(
+                [_found(program), *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                cwd=self._folder,
+                check=False,
+                user=user,
+                group=group,
+                extra_groups=None if user is None else [],
+                timeout=_PROGRAM_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"{error}: {error.stdout!r}. {self._told()}") from error
         if done.returncode:
-            raise RuntimeError(f"{program} ended with {done.returncode}: {done.stdout}")
+            told = f"{program} ended with {done.returncode}: {done.stdout}"
+            raise RuntimeError(f"{told} {self._told()}")
+
+    def _told(self) -> str:
+        return ending(self._folder / "log")
 
 
 def _found(program: str) -> str:
