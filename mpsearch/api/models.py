@@ -17,6 +17,7 @@ class JobMetadata(BaseModel):
     """How far a job is. `percent` and `seconds_left` are those of its present phase."""
 
     state: JobState
+    queue: Annotated[str, Field(examples=["dev:cpu"])]
     phase: Annotated[str | None, Field(examples=["measure sensitivity"])] = None
     percent: Annotated[float | None, Field(ge=0, le=100)] = None
     seconds_left: float | None = None
@@ -82,9 +83,10 @@ class BlobResource(BaseModel):
 
 @final
 class DeviceResource(BaseModel):
-    """What a worker can measure on: a processor with one runtime."""
+    """What the workers of a queue measure on: a processor with one runtime."""
 
     name: str
+    queue: Annotated[str, Field(examples=["dev:cpu"])]
     runtime: str
     software: dict[str, str]
     bases: list[str]
@@ -167,6 +169,7 @@ def job_resource(job: Job, *, has_model: bool) -> JobResource:
         done=job.is_done,
         metadata=JobMetadata(
             state=job.state,
+            queue=job.queue,
             phase=progress.get("phase"),
             percent=_percent(progress, is_whole=job.state is JobState.SUCCEEDED),
             seconds_left=None if job.is_done else progress.get("seconds_left"),

@@ -49,6 +49,10 @@ Root: TypeAlias = Annotated[
 Once: TypeAlias = Annotated[
     str | None, typer.Option("--once", help="A name for it: repeated, it is posted once.")
 ]
+Queue: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--queue", help="Workers that do it, such as dev:h200. [default: dev:cpu]"),
+]
 Watch: TypeAlias = Annotated[bool, typer.Option("--watch", help="Follow it to its end.")]
 
 
@@ -76,6 +80,7 @@ def submit(
     groups: Groups = None,
     ranges: Ranges = "mse",
     pairs: Pairs = "jointly",
+    queue: Queue = None,
     once: Once = None,
     watch_it: Watch = False,
     url: Url = HERE,
@@ -103,11 +108,11 @@ def submit(
             "groups": _groups(groups),
             "ranges": ranges,
             "pairs": pairs,
+            "queue": queue,
         }
         with client_of(url, key=key) as client:
             sources = _sources(client, model=model, data=data, root=root)
-            given = {name: value for name, value in wanted.items() if value is not None}
-            job = client.submit({**sources, **given}, once=once)
+            job = client.submit({**sources, **_given(wanted)}, once=once)
             if watch_it:
                 run.say(f"Posted {job['name']}.")
                 job = follow(client, job["name"], run=run)
@@ -126,6 +131,10 @@ def _sources(
         name: {"root": root, "path": path.as_posix()}
         for name, path in {"model": model, **given}.items()
     }
+
+
+def _given(wanted: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _groups(source: str | None) -> object:

@@ -1,5 +1,6 @@
 """`mpsearch worker`: does the jobs of one queue, here or on another machine."""
 
+import re
 import sys
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from mpsearch.cli.serve import (
     read_roots,
 )
 from mpsearch.cli.session import session
+from mpsearch.errors import UsageError
 
 
 def worker(
@@ -36,7 +38,13 @@ def worker(
             from mpsearch.api.settings import data_folder
             from mpsearch.jobs.data_folder import default_data_folder
             from mpsearch.jobs.logs import log_as_json
+            from mpsearch.jobs.request import QUEUE_NAME
             from mpsearch.worker.main import work
+        if re.fullmatch(QUEUE_NAME, queue) is None:
+            raise UsageError(
+                f"Queue {queue!r} cannot be asked for. Expected dev: and a name, such as dev:h200. "
+                "Correct it."
+            )
         if json_logs:
             log_as_json(sys.stderr)
         folder = data_folder(data or default_data_folder())

@@ -1,8 +1,12 @@
 """What a caller asks for: model, data, budgets. Unknown fields are refused."""
 
-from typing import Annotated, Any, Literal, TypeAlias, final
+from typing import Annotated, Any, Final, Literal, TypeAlias, final
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+# Of workers of one kind. No request names the queue of a device's runners, which has two colons.
+# So short that it fits beside the name of a runtime.
+QUEUE_NAME: Final = r"^dev:[a-z0-9][a-z0-9._-]{0,22}$"
 
 Digest: TypeAlias = Annotated[
     str,
@@ -199,6 +203,15 @@ class JobRequest(_Strict):
         Field(description="Weights and inputs measured jointly, or apart and added."),
     ] = "jointly"
     groups: Groups | None = None
+    queue: Annotated[
+        str | None,
+        Field(
+            pattern=QUEUE_NAME,
+            description="Which workers do it: those that were started with this `--queue`. By "
+            "default those of `dev:cpu`; `/v1/devices` says what each measures on.",
+            examples=["dev:h200"],
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _has_an_aim(self) -> "JobRequest":

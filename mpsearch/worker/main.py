@@ -154,8 +154,9 @@ def report_devices(fleet: Fleet, *, queue: str = QUEUE) -> None:
             bases, formats = list(runtime.bases), list(runtime.formats)
         except (MissingPackageError, UnsupportedFeatureError):
             continue
-        known = {"name": device["name"], "runtime": name, "software": device["software"]}
-        entry = name if queue == QUEUE else f"{name} {queue}"[:40]
+        known = {"name": device["name"], "runtime": name, "queue": queue}
+        known["software"] = device["software"]
+        entry = name if queue == QUEUE else f"{name} {queue}"
         fleet.keep_device(entry, {**known, "bases": bases, "formats": formats})
 
 

@@ -15,6 +15,7 @@ from mpsearch.api.routes import jobs
 from mpsearch.api.service import Service, TheService
 from mpsearch.api.tenant import Tenant, TheTenant
 from mpsearch.errors import MpsearchError
+from mpsearch.jobs.queue import QUEUE
 from mpsearch.jobs.request import JobRequest, RuntimeName, TaskName
 
 router = APIRouter(include_in_schema=False)
@@ -36,6 +37,7 @@ _BLANK: Final = {
     "formats": "",
     "task": "auto",
     "runtime": "openvino",
+    "queue": QUEUE,
 }
 
 
@@ -80,6 +82,7 @@ def _form(request: Request, service: Service, *, given: dict[str, str], error: s
         roots=list(service.settings.roots),
         tasks=get_args(TaskName),
         runtimes=get_args(RuntimeName),
+        queues=sorted({QUEUE, *(worker.queue for worker in service.fleet.workers())}),
     )
 
 
@@ -100,6 +103,6 @@ def _body(given: dict[str, str]) -> dict[str, Any]:
         "model": model,
         "calibration": calibration,
         **({"budgets": budgets} if budgets else {}),
-        **{name: given[name] for name in ("task", "runtime") if name in given},
+        **{name: given[name] for name in ("task", "runtime", "queue") if name in given},
         **({"formats": formats} if formats else {}),
     }

@@ -11,6 +11,7 @@ from mpsearch.api.models import DeviceList, DeviceResource, Health, Readiness, m
 from mpsearch.api.observed import SECONDS_OF_LIFE
 from mpsearch.api.problems import documented
 from mpsearch.api.service import TheService
+from mpsearch.jobs.queue import QUEUE
 
 router = APIRouter(tags=["server"])
 
@@ -60,4 +61,5 @@ def get_metrics(request: Request) -> Response:
 
 
 def _resource(device: dict[str, Any]) -> DeviceResource:
-    return DeviceResource(**{**device, "seen": moment(device["seen"])})
+    # Those of an earlier version did not say their queue.
+    return DeviceResource(**{"queue": QUEUE, **device, "seen": moment(device["seen"])})

@@ -20,6 +20,7 @@ from mpsearch.errors import UnsupportedFeatureError
 from mpsearch.formulation import parse_budgets
 from mpsearch.jobs.adding import NewJob
 from mpsearch.jobs.job import Job, JobState, Once
+from mpsearch.jobs.queue import QUEUE
 from mpsearch.jobs.request import JobRequest
 from mpsearch.solvers import SOLVERS
 
@@ -98,6 +99,7 @@ def post_job(
         NewJob(
             actor=tenant.actor,
             request=wanted,
+            queue=request.queue or QUEUE,
             most_active=service.settings.limits.active_jobs,
             once=None if idempotency_key is None else _once(idempotency_key, wanted),
         )

@@ -57,7 +57,7 @@ def test_requests_name_the_runtimes_and_tasks_that_exist() -> None:
     from mpsearch.runtimes import RUNTIMES
     from mpsearch.tasks import TASKS
 
-    # Machines with a GPU have no queue of their own, so requests cannot ask for one.
+    # Runners are shut in without the files of a GPU, so requests cannot ask for one.
     assert set(get_args(RuntimeName)) == set(RUNTIMES) - {"torch_cuda"}
     assert set(get_args(TaskName)) == {"auto", *TASKS}
 
@@ -68,8 +68,13 @@ def test_devices_are_those_that_a_worker_reported(client: TestClient, service: S
 
     report_devices(service.fleet)
     devices = {item["runtime"]: item for item in client.get("/v1/devices").json()["devices"]}
+    assert {item["queue"] for item in devices.values()} == {"dev:cpu"}
     assert "w8a8" in devices["openvino"]["formats"]
     assert devices["simulation"]["bases"] == ["fp32"]
+    report_devices(service.fleet, queue="dev:h200")
+    found = client.get("/v1/devices").json()["devices"]
+    assert len(found) == 2 * len(devices)
+    assert {item["queue"] for item in found} == {"dev:cpu", "dev:h200"}
 
 
 def test_every_operation_is_documented_with_an_example(client: TestClient) -> None:

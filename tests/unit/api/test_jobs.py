@@ -30,6 +30,26 @@ def test_a_post_is_accepted_stored_and_enqueued(
     assert client.get(answer.headers["location"]).json() == answer.json()
 
 
+def test_a_job_goes_to_the_workers_that_it_names(
+    client: TestClient, service: Service, body: dict[str, Any]
+) -> None:
+    for asked, queue in (({}, "dev:cpu"), ({"queue": "dev:h200"}, "dev:h200")):
+        answer = client.post("/v1/jobs", json={**body, **asked})
+        assert answer.json()["metadata"]["queue"] == queue
+        job_id = answer.headers["location"].removeprefix("/v1/jobs/")
+        (workflow,) = service.queue.client.list_workflows(workflow_ids=[job_id])
+        assert workflow.queue_name == queue
+
+
+@pytest.mark.parametrize("queue", ["gpu", "dev:", "dev:cpu:runners", "dev:GPU", "dev:" + "x" * 60])
+def test_a_queue_that_no_worker_has_is_refused(
+    client: TestClient, body: dict[str, Any], queue: str
+) -> None:
+    answer = client.post("/v1/jobs", json={**body, "queue": queue})
+    assert answer.status_code == 422
+    assert "queue" in answer.text
+
+
 def test_a_job_that_runs_says_how_far_it_is(client: TestClient, service: Service) -> None:
     job = service.store.add({})
     service.store.start(job.id)

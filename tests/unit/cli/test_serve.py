@@ -30,6 +30,15 @@ def test_a_data_folder_has_one_server(invoke: Callable[..., Result], tmp_path: P
     assert "held by another process" in result.stderr
 
 
+@pytest.mark.parametrize("queue", ["gpu", "dev:", "dev:cpu:runners"])
+def test_a_queue_that_no_request_can_name_is_refused(
+    invoke: Callable[..., Result], tmp_path: Path, queue: str
+) -> None:
+    result = invoke("worker", "--data", tmp_path, "--queue", queue)
+    assert result.exit_code == 2
+    assert f"Queue '{queue}'" in result.stderr
+
+
 @pytest.mark.parametrize("text", ["models", "=/tmp", "a/b=/tmp", "models=/nowhere/at/all"])
 def test_a_root_that_cannot_be_used_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="NAME=FOLDER"):

@@ -253,11 +253,13 @@ def test_submit_posts_what_search_takes(running: tuple[str, Service], tmp_path: 
             *("--test", "data.jsonl", "--max-drop", ".5", "--minimise", "weight_bytes"),
             *("--workload", "b1:batch=1,length=8", "--workload", "b4:ids=4x8", "--fix", "x=w8"),
             *("--effort", "5", "--seconds", "60", "--ranges", "entropy", "--pairs", "apart"),
-            *("--groups", str(groups), "--url", url, "--json"),
+            *("--groups", str(groups), "--queue", "dev:h200", "--url", url, "--json"),
         ],
     )
     assert posted.exit_code == 0, posted.output
-    asked = service.store.get(json.loads(posted.stdout)["name"].removeprefix("jobs/")).request
+    job = service.store.get(json.loads(posted.stdout)["name"].removeprefix("jobs/"))
+    asked = job.request
+    assert job.queue == "dev:h200"
     assert asked["max_drop"] == 0.5
     assert asked["workloads"] == {"b1": {"batch": 1, "length": 8}, "b4": {"ids": [4, 8]}}
     assert asked["groups"][0]["metric"] == "sqnr_list"

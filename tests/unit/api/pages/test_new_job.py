@@ -15,6 +15,7 @@ FILLED = {
     "formats": "w8, w4",
     "task": "embedding",
     "runtime": "simulation",
+    "queue": "dev:h200",
 }
 
 
@@ -32,6 +33,7 @@ def test_a_filled_in_form_is_a_job(client: TestClient) -> None:
     assert answer.status_code == 303, answer.text
     job_id = answer.headers["location"].removeprefix("/jobs/")
     service = client.app.state.service  # type: ignore[attr-defined]  # an application of FastAPI has it
+    assert service.store.get(job_id).queue == "dev:h200"
     request = service.store.get(job_id).request
     assert request["model"] == {"root": "r", "path": "model"}
     assert request["calibration"] == {"root": "r", "path": "data.jsonl"}
@@ -48,6 +50,7 @@ def test_a_filled_in_form_is_a_job(client: TestClient) -> None:
         ({"weight_bytes": "", "latency": ""}, "Neither budgets"),
         ({"formats": "w99x"}, "w99x"),
         ({"task": "chess"}, "task"),
+        ({"queue": "gpu"}, "queue"),
         ({"model_files": "{"}, "Expecting"),
         ({"calibration_blob": "sha256:1", "calibration_format": "npz"}, "calibration.blob"),
     ],
