@@ -31,18 +31,23 @@ start = len(starts.read_text())
 """
 
 
+def write_root(folder: Path) -> None:
+    """Write what looks like a model and samples from outside."""
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "config.json").write_text("{}")
+    header = b"{}      "
+    weights = len(header).to_bytes(8, "little") + header
+    (folder / "model" / "model.safetensors").write_bytes(weights)
+    (folder / "data.jsonl").write_text('{"text": "a"}\n')
+
+
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Supervisor:
     """Return a supervisor over an empty store."""
     data = DataFolder(path=tmp_path)
     engine = open_database(data.database_url)
     migrate(engine)
-    (tmp_path / "root" / "model").mkdir(parents=True)
-    (tmp_path / "root" / "model" / "config.json").write_text("{}")
-    header = b"{}      "
-    weights = len(header).to_bytes(8, "little") + header
-    (tmp_path / "root" / "model" / "model.safetensors").write_bytes(weights)
-    (tmp_path / "root" / "data.jsonl").write_text('{"text": "a"}\n')
+    write_root(tmp_path / "root")
     return Supervisor(
         data=data, store=JobStore(engine=engine, owner="one"), roots={"r": tmp_path / "root"}
     )
