@@ -1,4 +1,4 @@
-"""Many jobs, many requests, many followers, a large upload."""
+"""Many jobs, many requests, many followers, a large upload, tables solved again and again."""
 
 import asyncio
 import hashlib
@@ -14,6 +14,7 @@ from sqlalchemy import insert
 from uuid_utils.compat import uuid7
 
 from benchmarks.bar import Bar, judged
+from benchmarks.rest.answers import write_tables
 from benchmarks.service.api import Api, looks_right
 from benchmarks.service.targets import TARGETS
 from benchmarks.waiting import ending
@@ -29,6 +30,7 @@ Result = TypeVar("Result")
 
 _JOBS: Final = 20_000
 _RATE: Final = 100.0
+_SOLVE_RATE: Final = 8.0
 _PIECE: Final = 2**20
 _EVENTS: Final = 10
 _MOST_SECONDS: Final = 300.0
@@ -44,6 +46,9 @@ def load(*, small: bool) -> Iterator[Bar]:
             yield _judged("start-up with 20,000 jobs", [api.seconds_to_start])
             yield _pages(api, count=100 if small else 1000)
             yield from _open_loop(api, request, seconds=3 if small else 9)
+            yield _solved_again(
+                api, _with_tables(place / "data", store), seconds=3 if small else 15
+            )
             yield _upload(api, megabytes=100 if small else 500)
             yield from _streams(api, store, count=50 if small else 1000)
     held = layers_that_hold()
@@ -86,13 +91,45 @@ async def _both(
     async with httpx2.AsyncClient(base_url=api.url, timeout=120) as client:
         first = await client.post("/v1/jobs", json=request)
         place = first.headers["location"]
-        posts = _paced(lambda: client.post("/v1/jobs", json=request), seconds=seconds)
-        gets = _paced(lambda: client.get(place), seconds=seconds)
+        posts = _paced(lambda: client.post("/v1/jobs", json=request), rate=_RATE, seconds=seconds)
+        gets = _paced(lambda: client.get(place), rate=_RATE, seconds=seconds)
         posted, got = await asyncio.gather(posts, gets)
         return posted, got
 
 
-async def _paced(once: Callable[[], Awaitable[httpx2.Response]], *, seconds: float) -> list[float]:
+def _with_tables(folder: Path, store: JobStore) -> str:
+    """Return the id of a job that left tables of many layers."""
+    job = store.add({})
+    result = DataFolder(path=folder).result(job.id)
+    result.mkdir(parents=True)
+    write_tables(result)
+    store.start(job.id)
+    store.finish(job.id, state=JobState.SUCCEEDED)
+    return job.id
+
+
+def _solved_again(api: Api, job_id: str, *, seconds: float) -> Bar:
+    solves = _solves(api, job_id, seconds=seconds)
+    milliseconds = _ended(solves, api, awaited="every plan")
+    return _tail("re-solve of 560 layers at 8 requests/s, p99", milliseconds)
+
+
+async def _solves(api: Api, job_id: str, *, seconds: float) -> list[float]:
+    # Each another budget, so that no answer is one from before.
+    shares = iter(np.linspace(15, 60, int(seconds * _SOLVE_RATE) + 1))
+    async with httpx2.AsyncClient(base_url=api.url, timeout=120) as client:
+
+        def solve() -> Awaitable[httpx2.Response]:
+            body = {"job": job_id, "budgets": {"weight_bytes": f"{next(shares):.2f}%"}}
+            return client.post("/v1/plans:solve", json=body)
+
+        (await solve()).raise_for_status()  # reads the tables
+        return await _paced(solve, rate=_SOLVE_RATE, seconds=seconds)
+
+
+async def _paced(
+    once: Callable[[], Awaitable[httpx2.Response]], *, rate: float, seconds: float
+) -> list[float]:
     """Return the milliseconds of each call since it was due, whatever became of those before."""
     seen: list[float] = []
     begin = time.perf_counter()
@@ -102,8 +139,8 @@ async def _paced(once: Callable[[], Awaitable[httpx2.Response]], *, seconds: flo
         seen.append(1e3 * (time.perf_counter() - due) if answer.is_success else float("inf"))
 
     calls = []
-    for place in range(int(seconds * _RATE)):
-        due = begin + place / _RATE
+    for place in range(int(seconds * rate)):
+        due = begin + place / rate
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         calls.append(asyncio.create_task(call(due)))
     await asyncio.gather(*calls)

@@ -13,13 +13,14 @@ from typing import Any, Final, Literal, final, get_args
 
 from benchmarks.bar import Bar, judged
 from benchmarks.rest.server import Server, SmallModel
-from benchmarks.rest.targets import TARGETS
 from benchmarks.service.postgres import Postgres
+from benchmarks.service.targets import TARGETS
 from mpsearch.core.files import load_table
 from mpsearch.core.tables import SensitivityTable
 
 Kind = Literal["api", "worker", "runner"]
 _KILLS: Final = 20
+_FEW: Final = 5
 _SEED: Final = 7
 # So short that whatever can be divided is.
 _SHARD_SECONDS: Final = 1e-6
@@ -32,16 +33,17 @@ _MEASURED: Final = "output_changes"
 
 
 def kills(*, small: bool) -> Iterator[Bar]:
-    """Kill each kind of process so often, each time in a job of its own with an empty cache."""
+    """Kill each kind of process so often, each time in a job that has to measure everything."""
     with tempfile.TemporaryDirectory() as name, Postgres() as postgres:
         model = SmallModel(folder=Path(name)).write()
+        few = _FEW if small else _KILLS
         kinds = (
-            ("SQLite", None, None),
-            ("Postgres", postgres.database(), None),
-            ("Postgres and shards", postgres.database(), _SHARD_SECONDS),
+            ("SQLite", None, None, few),
+            ("Postgres", postgres.database(), None, few),
+            ("Postgres and shards", postgres.database(), _SHARD_SECONDS, 1 if small else _KILLS),
         )
         expected = None
-        for kind, url, seconds in kinds:
+        for kind, url, seconds, count in kinds:
             with Server(
                 Path(name) / kind, root=model.folder, database=url, shard_seconds=seconds
             ) as server:
@@ -49,7 +51,7 @@ def kills(*, small: bool) -> Iterator[Bar]:
                 found, undisturbed = trial.undisturbed()
                 # Divided or not, on whichever database: the bits are those of the first.
                 expected = found if expected is None else expected
-                yield from trial.bars(1 if small else _KILLS, expected, seconds=undisturbed)
+                yield from trial.bars(count, expected, seconds=undisturbed)
 
 
 @final
@@ -150,7 +152,8 @@ class _Trial:
 
     def _posted(self) -> str:
         """Post a job that has to measure everything, and wait until its runner is there."""
-        shutil.rmtree(self.server.data / "cache", ignore_errors=True)
+        # What comes after is found in the cache, so that most of a job is what is looked at.
+        shutil.rmtree(self.server.data / "cache" / _MEASURED, ignore_errors=True)
         job_id = self.server.post(self.body)
         deadline = time.monotonic() + _SECONDS_UNTIL_A_RUNNER
         while self.server.runner() is None and time.monotonic() < deadline:
