@@ -1,22 +1,23 @@
 """Shards of a real job: whatever is killed, its table has the bits of an undivided one."""
 
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.rest.server import Server, SmallModel
+from benchmarks.rest.server import Server
+from benchmarks.rest.small_network import SmallNetwork
+from benchmarks.rest.worker import worker
 from benchmarks.service.postgres import Postgres
 from mpsearch.core.files import load_table
 from mpsearch.core.tables import SensitivityTable
 from mpsearch.jobs.data_folder import DataFolder
 from mpsearch.jobs.events import EventLog
-from mpsearch.jobs.shards import Shard, ShardStore
+from mpsearch.jobs.shards import ShardStore
 from mpsearch.jobs.store import JobStore
 from mpsearch.jobs.tables import open_database
 
@@ -30,21 +31,23 @@ def table(data: Path, job_id: str) -> bytes:
     return found.loss.tobytes() + found.stderr.tobytes()
 
 
-def waited_for(shards: Callable[[], tuple[Shard, ...]], *, data: Path) -> None:
+def wait_for_a_shard(server: Server, job_id: str, *, shards: ShardStore) -> None:
     """Wait until a shard is being measured."""
-    deadline = time.monotonic() + 300
-    while not any((data / str(shard.number) / "lock").exists() for shard in shards()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    folder = server.data / "jobs" / job_id / "shards"
+
+    def is_measured() -> bool:
+        return any((folder / str(each.number) / "lock").exists() for each in shards.of(job_id))
+
+    server.waited_for(is_measured, f"a shard of job {job_id} at work", seconds=300)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> SmallModel:
-    return SmallModel(folder=tmp_path_factory.mktemp("root")).write()
+def model(tmp_path_factory: pytest.TempPathFactory) -> SmallNetwork:
+    return SmallNetwork(folder=tmp_path_factory.mktemp("root")).write()
 
 
 @pytest.fixture(scope="module")
-def undivided(model: SmallModel, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def undivided(model: SmallNetwork, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     data = tmp_path_factory.mktemp("undivided")
     with Server(data, root=model.folder) as server:
         job_id = server.post(model.request())
@@ -55,52 +58,67 @@ def undivided(model: SmallModel, tmp_path_factory: pytest.TempPathFactory) -> by
     return table(data, job_id)
 
 
+@pytest.fixture(scope="module")
+def server(model: SmallNetwork, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server whose one worker divides whatever can be divided."""
+    data = tmp_path_factory.mktemp("data")
+    with Server(data, root=model.folder, shard_seconds=SECONDS) as running:
+        yield running
+
+
+@pytest.fixture
+def shards(server: Server) -> Iterator[ShardStore]:
+    store = ShardStore(engine=open_database(DataFolder(path=server.data).database_url))
+    yield store
+    store.engine.dispose()
+
+
+def posted(server: Server, model: SmallNetwork) -> str:
+    """Post a job that has to measure everything itself."""
+    shutil.rmtree(server.data / "cache", ignore_errors=True)
+    return server.post(model.request())
+
+
 @pytest.mark.parametrize("killed", ["runner", "worker", "api"])
 def test_killed_shards_go_on_and_find_the_same_bits(
-    model: SmallModel, undivided: bytes, tmp_path: Path, killed: str
+    server: Server, shards: ShardStore, model: SmallNetwork, undivided: bytes, killed: str
 ) -> None:
-    with Server(tmp_path, root=model.folder, shard_seconds=SECONDS) as server:
-        job_id = server.post(model.request())
-        shards = ShardStore(engine=open_database(DataFolder(path=tmp_path).database_url))
-        waited_for(lambda: shards.of(job_id), data=tmp_path / "jobs" / job_id / "shards")
-        if killed == "api":
-            server.kill()
-            server.start()
-        else:
-            process = server.worker() if killed == "worker" else server.runner()
-            assert process is not None
-            os.kill(process, signal.SIGKILL)
-        assert server.ended(job_id)["metadata"]["state"] == "succeeded"
-        assert len(shards.of(job_id)) == 2
-        assert all(shard.is_done and shard.error is None for shard in shards.of(job_id))
-        events = EventLog(engine=shards.engine).after(job_id, version=0)
-        assert [event.version for event in events] == list(range(1, len(events) + 1))
-        layers = sum(len(shard.layers) for shard in shards.of(job_id))
-        told = [event.data for event in events if event.data.get("total") == layers]
-        assert told[-1]["done"] == layers
-        shards.engine.dispose()
-    assert table(tmp_path, job_id) == undivided
+    job_id = posted(server, model)
+    wait_for_a_shard(server, job_id, shards=shards)
+    if killed == "api":
+        server.kill()
+        server.start()
+    else:
+        look = server.worker if killed == "worker" else server.runner
+        os.kill(server.waited_for(look, f"a {killed} to kill"), signal.SIGKILL)
+    assert server.ended(job_id)["metadata"]["state"] == "succeeded"
+    assert len(shards.of(job_id)) == 2
+    assert all(shard.is_done and shard.error is None for shard in shards.of(job_id))
+    events = EventLog(engine=shards.engine).after(job_id, version=0)
+    assert [event.version for event in events] == list(range(1, len(events) + 1))
+    layers = sum(len(shard.layers) for shard in shards.of(job_id))
+    told = [event.data for event in events if event.data.get("total") == layers]
+    assert told[-1]["done"] == layers
+    assert table(server.data, job_id) == undivided
 
 
-def test_a_cancelled_job_has_no_shard_that_runs(model: SmallModel, tmp_path: Path) -> None:
-    with Server(tmp_path, root=model.folder, shard_seconds=SECONDS) as server:
-        job_id = server.post(model.request())
-        shards = ShardStore(engine=open_database(DataFolder(path=tmp_path).database_url))
-        waited_for(lambda: shards.of(job_id), data=tmp_path / "jobs" / job_id / "shards")
-        server.client.post(f"/v1/jobs/{job_id}:cancel").raise_for_status()
-        start = time.monotonic()
-        while server.runner() is not None or not server.job(job_id)["done"]:
-            assert time.monotonic() - start < 3  # one on a machine with nothing else to do
-            time.sleep(0.02)
-        assert server.job(job_id)["metadata"]["state"] == "cancelled"
-        # The worker is free again.
-        again = server.post(model.request())
-        assert server.ended(again)["metadata"]["state"] == "succeeded"
-        shards.engine.dispose()
+def test_a_cancelled_job_has_no_shard_that_runs(
+    server: Server, shards: ShardStore, model: SmallNetwork
+) -> None:
+    job_id = posted(server, model)
+    wait_for_a_shard(server, job_id, shards=shards)
+    server.client.post(f"/v1/jobs/{job_id}:cancel").raise_for_status()
+    start = time.monotonic()
+    while server.runner() is not None or not server.job(job_id)["done"]:
+        assert time.monotonic() - start < 3  # one on a machine with nothing else to do
+        time.sleep(0.02)
+    assert server.job(job_id)["metadata"]["state"] == "cancelled"
+    # The worker is free again.
+    assert server.ended(posted(server, model))["metadata"]["state"] == "succeeded"
 
 
 def test_workers_share_the_shards_of_a_job_and_one_of_them_may_die(
-    model: SmallModel,
+    model: SmallNetwork,
     undivided: bytes,
     postgres: Postgres,
     tmp_path: Path,
@@ -108,26 +126,20 @@ def test_workers_share_the_shards_of_a_job_and_one_of_them_may_die(
 ) -> None:
     url = postgres.database()
     monkeypatch.setenv("MPS_DATABASE_URL", url)
-    command = [sys.executable, "-m", "mpsearch", "worker", f"--data={tmp_path}"]
-    command += [f"--root=r={model.folder}", f"--shard-seconds={SECONDS}"]
     with (
         Server(tmp_path, root=model.folder, shard_seconds=SECONDS) as server,
-        subprocess.Popen(command) as second,
+        worker(tmp_path, root=model.folder, shard_seconds=SECONDS),
     ):
-        try:
-            while server.client.get("/readyz").json()["workers"] < 2:
-                time.sleep(0.2)
-            job_id = server.post(model.request())
-            store = JobStore(engine=open_database(url))
-            shards = ShardStore(engine=store.engine)
-            waited_for(lambda: shards.of(job_id), data=tmp_path / "jobs" / job_id / "shards")
-            assert len(shards.of(job_id)) == 4
-            owner = store.get(job_id).owner
-            assert owner is not None
-            os.kill(int(owner.split("-")[-2]), signal.SIGKILL)
-            assert server.ended(job_id)["metadata"]["state"] == "succeeded"
-            assert all(shard.is_done and shard.error is None for shard in shards.of(job_id))
-            store.engine.dispose()
-        finally:
-            second.kill()
+        server.wait_for_workers(2)
+        job_id = server.post(model.request())
+        store = JobStore(engine=open_database(url))
+        shards = ShardStore(engine=store.engine)
+        wait_for_a_shard(server, job_id, shards=shards)
+        assert len(shards.of(job_id)) == 4
+        owner = store.get(job_id).owner
+        assert owner is not None
+        os.kill(int(owner.split("-")[-2]), signal.SIGKILL)
+        assert server.ended(job_id)["metadata"]["state"] == "succeeded"
+        assert all(shard.is_done and shard.error is None for shard in shards.of(job_id))
+        store.engine.dispose()
     assert table(tmp_path, job_id) == undivided
