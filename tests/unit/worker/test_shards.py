@@ -225,8 +225,9 @@ def test_cancelling_ends_waiting_and_running_shards_within_a_second(
 ) -> None:
     runs("report(1)\ntime.sleep(600)")
     others = shards_of(supervisor)
-    working = threading.Thread(target=others.run, args=(job.id,), kwargs={"number": 0})
-    waiting = threading.Thread(target=supervisor.wait, args=(job.id,))
+    # Daemons: one that does not end fails the test, and holds nobody up.
+    working = threading.Thread(target=others.run, args=(job.id,), kwargs={"number": 0}, daemon=True)
+    waiting = threading.Thread(target=supervisor.wait, args=(job.id,), daemon=True)
     working.start()
     waiting.start()
     log = supervisor.data.job(job.id) / "shards" / "0" / "starts"
@@ -234,8 +235,8 @@ def test_cancelling_ends_waiting_and_running_shards_within_a_second(
         time.sleep(0.01)
     asked = time.monotonic()
     replace(supervisor.store, owner=None).cancel(job.id)
-    working.join()
-    waiting.join()
+    working.join(timeout=60)
+    waiting.join(timeout=60)
     assert time.monotonic() - asked < 2  # one on a machine with nothing else to do
     assert supervisor.store.get(job.id).state is JobState.CANCELLED
     others.run(job.id, number=1)
