@@ -23,8 +23,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Search a plan for a real sentence-embedding transformer on this CPU.
 	$(BIN)/python examples/demo.py --output demo-output
 
+# The package is compiled once: processes that are shut in could keep nothing of it.
 test: $(STAMP)  ## Pass all tests; Debian packages that they start are installed where missing.
 	.ci/programs
+	$(BIN)/python -m compileall -q mpsearch
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(STAMP)  ## Hold the house style: lint, types, layers, sizes, doctests.
