@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from benchmarks.rest.server import Server, SmallModel
+from benchmarks.rest.small_network import SmallNetwork
 from benchmarks.service.postgres import Postgres
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,14 @@ def uploaded(server: Server, path: Path) -> str:
     return name
 
 
-def request_by_uploads(server: Server, model: SmallModel) -> dict[str, Any]:
+def request_by_uploads(server: Server, network: SmallNetwork) -> dict[str, Any]:
+    files = {"net.onnx": uploaded(server, network.folder / "net.onnx")}
+    data = {"blob": uploaded(server, network.folder / "points.npz"), "format": "npz"}
+    return {**network.request(), "model": {"files": files}, "calibration": data}
+
+
+def request_of_a_folder(server: Server, model: SmallModel) -> dict[str, Any]:
+    """Return a job that takes longer, of a model of several files."""
     folder = model.folder / "model"
     names = ("config.json", "model.safetensors")
     files = {name: uploaded(server, folder / name) for name in names}
@@ -66,17 +73,17 @@ def test_a_restored_service_has_its_plans_and_does_its_pending_jobs(
         url = postgres.database()
         monkeypatch.setenv("MPS_DATABASE_URL", url)
     model = SmallModel(folder=tmp_path / "root").write()
+    network = SmallNetwork(folder=tmp_path / "root").write()
     data, backup = tmp_path / "data", tmp_path / "backup"
     backup.mkdir()
     with Server(data, root=model.folder) as server:
-        body = request_by_uploads(server, model)
+        body = request_by_uploads(server, network)
         done = server.post(body)
         assert server.ended(done)["metadata"]["state"] == "succeeded"
         plan = server.client.get(f"/v1/jobs/{done}/plan").content
-        running = server.post({**body, "seed": 1})
+        running = server.post({**request_of_a_folder(server, model), "seed": 1})
         waiting = server.post({**body, "budgets": {"weight_bytes": "60%"}})
-        while server.job(running)["metadata"].get("phase") is None:
-            time.sleep(0.05)
+        server.wait_for_a_phase(running)
         if postgres is None:
             copied_databases(data, backup)
         else:
@@ -91,6 +98,9 @@ def test_a_restored_service_has_its_plans_and_does_its_pending_jobs(
     with Server(data, root=model.folder) as server:
         assert server.client.get(f"/v1/jobs/{done}/plan").content == plan
         assert server.client.get(f"/v1/jobs/{later}").status_code == 404
+        # In the backup they had not ended.
+        assert not server.job(running)["done"]
+        assert not server.job(waiting)["done"]
         for job_id in (running, waiting):
             assert server.ended(job_id)["metadata"]["state"] == "succeeded"
         solve = {"job": done, "budgets": {"weight_bytes": "60%"}}

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -12,8 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from benchmarks.rest.server import Server, SmallModel
+from benchmarks.rest.small_network import SmallNetwork
+from benchmarks.rest.worker import worker
 from benchmarks.service.api import Api
 from benchmarks.service.postgres import Postgres
+from benchmarks.waiting import ending, waited_for
 from mpsearch.jobs.events import EventLog
 from mpsearch.jobs.job import JobState
 from mpsearch.jobs.store import JobStore
@@ -27,11 +28,10 @@ def test_a_restart_of_the_database_in_mid_job_loses_nothing(
 ) -> None:
     url = postgres.database()
     monkeypatch.setenv("MPS_DATABASE_URL", url)
-    model = SmallModel(folder=tmp_path / "root").write()
+    model = SmallNetwork(folder=tmp_path / "root").write()
     with Server(tmp_path / "data", root=model.folder) as server:
         job_id = server.post(model.request())
-        while server.job(job_id)["metadata"].get("phase") is None:
-            time.sleep(0.05)
+        server.wait_for_a_phase(job_id)
         postgres.stop()
         away = server.client.get(f"/v1/jobs/{job_id}")
         assert away.status_code == 503, away.text
@@ -60,42 +60,33 @@ def test_a_frozen_worker_that_comes_back_writes_nothing_any_more(
     monkeypatch.setenv("MPS_DATABASE_URL", url)
     model = SmallModel(folder=tmp_path / "root").write()
     data = tmp_path / "data"
-    command = [sys.executable, "-m", "mpsearch", "worker", f"--data={data}"]
-    command += [f"--root=r={model.folder}"]
     store = JobStore(engine=open_database(url))
-    with Api(data, root=model.folder) as api, subprocess.Popen(command) as first:
+
+    def told() -> str:
+        return f"The job stands at {store.get(job_id)}. {ending(data / 'worker.log')}"
+
+    with Api(data, root=model.folder) as api, worker(data, root=model.folder) as first:
         with api.client() as client:
             posted = client.post("/v1/jobs", json=model.request())
         job_id = posted.headers["location"].removeprefix("/v1/jobs/")
-        while store.get(job_id).progress is None:
-            time.sleep(0.05)
+        waited_for(lambda: store.get(job_id).progress, "a first step of the job", told=told)
         owner = store.get(job_id).owner
         first.send_signal(signal.SIGSTOP)
-        with subprocess.Popen(command) as second:
-            try:
-                # Frozen it is alive, and keeps its job, as long as the database hears of it.
-                time.sleep(8)
-                assert store.get(job_id).owner == owner
-                with store.engine.connect() as connection:
-                    query = "select pg_terminate_backend(pid) from pg_locks l where locktype = "
-                    connection.execute(
-                        text(f"{query}'advisory' and objid = :n"), {"n": number(owner)}
-                    )
-                deadline = time.monotonic() + 300
-                while not store.get(job_id).is_done:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.2)
-                ended = store.get(job_id)
-                assert ended.state is JobState.SUCCEEDED, ended.error
-                assert ended.owner != owner
-                first.send_signal(signal.SIGCONT)
-                assert first.wait(timeout=120) == 75
-                assert store.get(job_id) == ended
-                check_events(store, job_id)
-            finally:
-                first.send_signal(signal.SIGCONT)
-                first.kill()
-                second.kill()
+        with worker(data, root=model.folder):
+            # Frozen it is alive, and keeps its job, as long as the database hears of it.
+            time.sleep(8)
+            assert store.get(job_id).owner == owner
+            with store.engine.connect() as connection:
+                query = "select pg_terminate_backend(pid) from pg_locks l where locktype = "
+                connection.execute(text(f"{query}'advisory' and objid = :n"), {"n": number(owner)})
+            waited_for(lambda: store.get(job_id).is_done, "the job's end", seconds=300, told=told)
+            ended = store.get(job_id)
+            assert ended.state is JobState.SUCCEEDED, ended.error
+            assert ended.owner != owner
+            first.send_signal(signal.SIGCONT)
+            assert first.wait(timeout=120) == 75
+            assert store.get(job_id) == ended
+            check_events(store, job_id)
     store.engine.dispose()
 
 
@@ -110,25 +101,16 @@ def test_the_job_of_a_dead_worker_goes_on_elsewhere(
 ) -> None:
     url = postgres.database()
     monkeypatch.setenv("MPS_DATABASE_URL", url)
-    model = SmallModel(folder=tmp_path / "root").write()
+    model = SmallNetwork(folder=tmp_path / "root").write()
     data = tmp_path / "data"
-    command = [sys.executable, "-m", "mpsearch", "worker", f"--data={data}"]
-    with (
-        Server(data, root=model.folder) as server,
-        subprocess.Popen([*command, f"--root=r={model.folder}"]) as second,
-    ):
-        try:
-            while server.client.get("/readyz").json()["workers"] < 2:
-                time.sleep(0.2)
-            job_id = server.post(model.request())
-            while server.job(job_id)["metadata"].get("phase") is None:
-                time.sleep(0.1)
-            store = JobStore(engine=open_database(url))
-            owner = store.get(job_id).owner
-            assert owner is not None
-            os.kill(int(owner.split("-")[-2]), signal.SIGKILL)
-            assert server.ended(job_id)["metadata"]["state"] == "succeeded"
-            assert store.get(job_id).owner != owner
-            store.engine.dispose()
-        finally:
-            second.kill()
+    with Server(data, root=model.folder) as server, worker(data, root=model.folder):
+        server.wait_for_workers(2)
+        job_id = server.post(model.request())
+        server.wait_for_a_phase(job_id)
+        store = JobStore(engine=open_database(url))
+        owner = store.get(job_id).owner
+        assert owner is not None
+        os.kill(int(owner.split("-")[-2]), signal.SIGKILL)
+        assert server.ended(job_id)["metadata"]["state"] == "succeeded"
+        assert store.get(job_id).owner != owner
+        store.engine.dispose()
