@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from benchmarks.service.api import Api, looks_right
+from benchmarks.waiting import ending, waited_for
 
 pytestmark = pytest.mark.slow
 
@@ -36,11 +37,13 @@ def connected(api: Api) -> socket.socket:
 
 def told(api: Api, request: bytes) -> bytes:
     """Return all that a server says to bytes, until it closes the connection."""
+    deadline = time.monotonic() + PATIENCE
     with connected(api) as connection:
         connection.sendall(request)
         said = b""
         while piece := connection.recv(2**16):
             said += piece
+            assert time.monotonic() < deadline, said[-300:]
         return said
 
 
@@ -61,10 +64,12 @@ def unfinished(api: Api) -> list[Path]:
 
 def assert_nothing_unfinished(api: Api) -> None:
     """Half an upload goes as soon as the server hears that its sender has."""
-    deadline = time.monotonic() + PATIENCE
-    while unfinished(api):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    waited_for(
+        lambda: not unfinished(api),
+        "an end of half uploads",
+        seconds=PATIENCE,
+        told=lambda: f"There are {unfinished(api)}. {ending(api.data / 'serve.log')}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,6 @@ def assert_nothing_unfinished(api: Api) -> None:
         b"GET /" + b"a" * 2**20 + b" HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\n" + b"x: y\r\n" * 2**16 + b"\r\n",
         head("POST /v1/jobs HTTP/1.1", content_length="-5"),
-        head("POST /v1/jobs HTTP/1.1", content_length="5", transfer_encoding="chunked"),
         head("PUT " + PLACE + " HTTP/1.1", transfer_encoding="chunked") + b"zz\r\nabc\r\n",
         head("GET /v1/jobs/a\x00b HTTP/1.1"),
         b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nhost: evil.example\r\n\r\n",
@@ -87,8 +91,12 @@ def test_what_is_no_http_is_refused(api: Api, request_: bytes) -> None:
         said = told(api, request_)
     except ConnectionError:  # closed before we had sent it all
         said = b""
-    assert said == b"" or said.split()[1] in {b"400", b"413", b"414", b"431", b"422"}, said[:200]
+    assert_refused(said)
     assert alive(api)
+
+
+def assert_refused(said: bytes) -> None:
+    assert said == b"" or said.split()[1] in {b"400", b"413", b"414", b"431", b"422"}, said[:200]
 
 
 @pytest.mark.parametrize(
@@ -165,14 +173,17 @@ def test_a_body_longer_than_told_is_cut_where_it_said(api: Api) -> None:
 def test_who_sends_slowly_is_cut_off_and_nobody_else_waits(api: Api) -> None:
     beginning = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n"
     upload = head(f"PUT {PLACE} HTTP/1.1", content_length="1000") + b"x"
+    # Waited for as well: chunks count, and none comes.
+    two_lengths = head("POST /v1/jobs HTTP/1.1", content_length="5", transfer_encoding="chunked")
     slow = [connected(api) for _ in range(300)]
     start = time.monotonic()
     for place, connection in enumerate(slow):
         connection.sendall(upload if place < 50 else beginning)
     assert alive(api)
+    assert_refused(told(api, two_lengths))
     for connection in slow:
         while connection.recv(2**16):
-            pass
+            assert time.monotonic() - start < PATIENCE
         connection.close()
     assert time.monotonic() - start < PATIENCE
     assert_nothing_unfinished(api)
