@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 
 import mpsearch
 from benchmarks.rest.server import Server, SmallModel
+from benchmarks.rest.small_network import SmallNetwork
 from mpsearch.core.files import load_plan
 from mpsearch.testing.onnx_files import evaluated, small_network
 
@@ -26,7 +26,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> SmallModel:
-    return SmallModel(folder=tmp_path_factory.mktemp("root")).write()
+    return SmallModel(folder=tmp_path_factory.mktemp("root"), blocks=1).write()
+
+
+@pytest.fixture(scope="module")
+def network(model: SmallModel) -> SmallNetwork:
+    return SmallNetwork(folder=model.folder).write()
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,7 @@ def test_the_example_brings_a_plan_and_a_model_that_runs(
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "array(" in done.stdout
@@ -67,14 +73,18 @@ def test_the_calls_of_the_readme_bring_a_plan(server: Server) -> None:
         post = post.replace(f'"{name}"', f'"{ours}"')
     job_id = re.search(r"^location: /v1/jobs/(\S+)", said(post), re.MULTILINE | re.IGNORECASE)
     assert job_id is not None
-    while not json.loads(said(follow.replace("$JOB", job_id[1])))["done"]:
-        time.sleep(0.5)
+    server.waited_for(
+        lambda: json.loads(said(follow.replace("$JOB", job_id[1])))["done"],
+        f"the end of job {job_id[1]}",
+        seconds=300,
+    )
     assert json.loads(said(fetch.replace("$JOB", job_id[1])))["runtime"] == "openvino"
 
 
 def said(call: str) -> str:
     """Return what a curl command writes to stdout."""
-    return subprocess.run(shlex.split(call), capture_output=True, text=True, check=True).stdout
+    command = [*shlex.split(call), "--max-time", "60"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=90).stdout
 
 
 @pytest.mark.parametrize("way", ["under a root", "uploaded"])
@@ -83,16 +93,16 @@ def test_an_onnx_file_becomes_a_plan_that_runs(
 ) -> None:
     network = small_network()
     content = network.SerializeToString()
-    (model.folder / "net.onnx").write_bytes(content)
+    (model.folder / "two.onnx").write_bytes(content)
     (given,) = network.graph.input
     shape = [each.dim_value or 24 for each in given.type.tensor_type.shape.dim]
     images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     np.savez(model.folder / "images.npz", x=images)
-    source: dict[str, object] = {"root": "r", "path": "net.onnx"}
+    source: dict[str, object] = {"root": "r", "path": "two.onnx"}
     if way == "uploaded":
         name = "sha256:" + hashlib.sha256(content).hexdigest()
         server.client.put(f"/v1/blobs/{name}", content=content).raise_for_status()
-        source = {"files": {"net.onnx": name}}
+        source = {"files": {"two.onnx": name}}
     body = {
         "model": source,
         "calibration": {"root": "r", "path": "images.npz"},
@@ -111,9 +121,9 @@ def test_an_onnx_file_becomes_a_plan_that_runs(
 
 
 def test_an_infeasible_budget_ends_with_the_nearest_reachable_values(
-    server: Server, model: SmallModel
+    server: Server, network: SmallNetwork
 ) -> None:
-    body = {**model.request(), "budgets": {"weight_bytes": "1%"}}
+    body = {**network.request(), "budgets": {"weight_bytes": "1%"}}
     job = server.ended(server.post(body))
     assert job["metadata"]["state"] == "failed"
     assert job["error"]["type"].endswith(":infeasible-budget")
@@ -122,8 +132,8 @@ def test_an_infeasible_budget_ends_with_the_nearest_reachable_values(
     assert again["metadata"]["state"] == "succeeded"
 
 
-def test_a_job_is_solved_again_under_another_budget(server: Server, model: SmallModel) -> None:
-    job_id = server.post(model.request())
+def test_a_job_is_solved_again_under_another_budget(server: Server, network: SmallNetwork) -> None:
+    job_id = server.post(network.request())
     server.ended(job_id)
     spent = []
     for share in ("25%", "60%"):
@@ -134,20 +144,16 @@ def test_a_job_is_solved_again_under_another_budget(server: Server, model: Small
 
 
 @pytest.mark.parametrize("kind", ["worker", "runner"])
-def test_a_job_goes_on_after_a_kill(server: Server, model: SmallModel, kind: str) -> None:
-    job_id = server.post(model.request())
-    deadline = time.monotonic() + 120
-    while (found := getattr(server, kind)()) is None or server.runner() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(found, signal.SIGKILL)
+def test_a_job_goes_on_after_a_kill(server: Server, network: SmallNetwork, kind: str) -> None:
+    job_id = server.post(network.request())
+    server.waited_for(server.runner, f"the runner of job {job_id}")
+    os.kill(server.waited_for(getattr(server, kind), f"the {kind}"), signal.SIGKILL)
     assert server.ended(job_id)["metadata"]["state"] == "succeeded"
 
 
-def test_a_cancelled_job_has_no_runner(server: Server, model: SmallModel) -> None:
-    job_id = server.post(model.request())
-    while server.runner() is None:
-        time.sleep(0.02)
+def test_a_cancelled_job_has_no_runner(server: Server, network: SmallNetwork) -> None:
+    job_id = server.post(network.request())
+    server.waited_for(server.runner, f"the runner of job {job_id}")
     httpx2.post(f"{server.url}/v1/jobs/{job_id}:cancel", timeout=60).raise_for_status()
     assert server.ended(job_id)["metadata"]["state"] == "cancelled"
     assert server.runner() is None
