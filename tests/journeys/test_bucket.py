@@ -3,8 +3,9 @@
 import hashlib
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import httpx2
 import numpy as np
@@ -12,13 +13,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from benchmarks.rest.server import Server
+from benchmarks.waiting import PATIENCE_SECONDS
 from mpsearch.testing.onnx_files import small_network
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    promptly(server.start)
     host, port = server.get_host_and_port()
     httpx2.put(f"http://{host}:{port}/uploads").raise_for_status()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
@@ -28,7 +30,15 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("MPS_BLOBS_URL", "s3://uploads/mpsearch")
     yield server
-    server.stop()
+    promptly(server.stop)
+
+
+def promptly(work: Callable[[], None]) -> None:
+    """Let the bucket's server wait for its thread, but not for ever."""
+    thread = Thread(target=work, name=str(work), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive(), f"{thread.name} has not ended after {PATIENCE_SECONDS:.0f} s"
 
 
 def uploaded(server: Server, content: bytes) -> str:
@@ -58,7 +68,7 @@ def test_a_job_finds_its_uploads_in_the_bucket(bucket: ThreadedMotoServer, tmp_p
         assert job["metadata"]["state"] == "succeeded", job
 
         shutil.rmtree(tmp_path / "data" / "blobs")
-        bucket.stop()
+        promptly(bucket.stop)
         told = server.client.put(f"/v1/blobs/{model}", content=network.SerializeToString())
         assert (told.status_code, told.headers["retry-after"]) == (503, "5")
         assert "s3://uploads/mpsearch" in told.json()["detail"]

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from benchmarks.rest.contract import contract_failures
+from benchmarks.waiting import PATIENCE_SECONDS, waited_for
 from mpsearch.api.app import build_app
 from mpsearch.api.document import document
 from mpsearch.api.server import listen, url_of
@@ -39,11 +39,11 @@ def served(application: Any) -> Iterator[str]:  # noqa: ANN401 - an application 
     with listen(0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        while not server.started:
-            time.sleep(0.01)
+        waited_for(lambda: server.started, "a server that answers")
         yield url_of(listener)
         server.should_exit = True
-        thread.join()
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
 
 
 def test_no_answer_is_undocumented_or_a_fault(
