@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.rest.server import Server, SmallModel
-from benchmarks.rest.small_network import SmallNetwork
 from mpsearch.jobs.keys import KeyStore, Scope, pepper_of
 from mpsearch.jobs.tables import open_database
 from tests.journeys.chromium import chromium, visited
@@ -39,10 +38,9 @@ def server(model: SmallModel, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def job_id(server: Server, model: SmallModel) -> str:
-    # Two formats and no refining of a small network: what is shown is the same, and sooner.
-    network = SmallNetwork(folder=model.folder).write()
+    # Two formats and no refining: what is shown is the same, and sooner.
     quick = {"formats": ["w8", "w4"], "effort": 0.05}
-    found = server.post({**network.request(runtime="openvino"), **quick})
+    found = server.post({**model.request(runtime="openvino"), **quick})
     assert server.ended(found)["metadata"]["state"] == "succeeded"
     return found
 

@@ -18,15 +18,19 @@ BASE: Final[dict[str, Any]] = {
 GROUP: Final = {"name": "a", "layers": ["*"]}
 # Where it runs and what it keeps are the server's to say.
 OF_THE_SERVER: Final = {"device", "cache", "progress"}
+# Which workers do it is a question of services alone.
+OF_REQUESTS: Final = {"queue"}
 
 
 def test_a_request_has_the_parameters_of_search() -> None:
-    assert set(JobRequest.model_fields) == set(inspect.signature(search).parameters) - OF_THE_SERVER
+    offered = set(inspect.signature(search).parameters) - OF_THE_SERVER
+    assert set(JobRequest.model_fields) == offered | OF_REQUESTS
 
 
 def test_its_defaults_are_those_of_search() -> None:
     parameters = inspect.signature(search).parameters
-    for name, field in JobRequest.model_fields.items():
+    for name in JobRequest.model_fields.keys() - OF_REQUESTS:
+        field = JobRequest.model_fields[name]
         if not field.is_required() and parameters[name].default is not inspect.Parameter.empty:
             assert field.default == parameters[name].default, name
 
